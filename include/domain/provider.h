@@ -23,14 +23,23 @@ enum ch_provider_type { // stored in the database by name
 };
 #define CH_PROVIDER_TYPES 5
 const char *ch_provider_type_name(enum ch_provider_type type);
-enum ch_err ch_provider_type_parse(struct ch_span name, enum ch_provider_type *type_out) CH_MUST_USE;
+enum ch_err ch_provider_type_parse(struct ch_span name,
+                                   enum ch_provider_type *type_out) CH_MUST_USE;
 enum ch_dialect ch_provider_type_dialect(enum ch_provider_type type);
-// What the provider's own SDK would take; NULL where the operator must say it (azure, openai-compatible).
+// What the provider's own SDK would take; NULL where the operator must say it (azure,
+// openai-compatible).
 const char *ch_provider_type_base_url(enum ch_provider_type type);
 
-// How the catalogue names this provider's models (wire.md §4.1): "" for OpenAI and Anthropic, "gemini/",
-// "azure/"; for openai-compatible by the host of the base URL ("groq/", "mistral/", "deepseek/", "xai/",
-// "openrouter/"), "" when the host is unknown.
+// How the type takes its credential: the front of a header field, ready for the secret ("x-api-key:
+// "). `as_bearer`: Anthropic's newer protocol versions take API keys as bearer tokens (2026-10-21
+// on).
+struct ch_span ch_provider_credential_field(enum ch_provider_type type, bool as_bearer);
+// The free listing of models, behind the base URL: "/models", "/v1beta/models" …
+struct ch_span ch_provider_models_path(enum ch_provider_type type);
+
+// How the catalogue names this provider's models (wire.md §4.1): "" for OpenAI and Anthropic,
+// "gemini/", "azure/"; for openai-compatible by the host of the base URL ("groq/", "mistral/",
+// "deepseek/", "xai/", "openrouter/"), "" when the host is unknown.
 const char *ch_provider_price_prefix(enum ch_provider_type type, struct ch_span base_url);
 
 #endif

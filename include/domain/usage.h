@@ -2,8 +2,8 @@
 // Usage: what an exchange consumed, as the provider states it and in disjoint classes.
 //
 // `struct ch_usage_raw` holds the provider's own numbers under neutral names, last value wins;
-// ch_usage_normalise turns them into disjoint classes by the rules of the dialect (wire.md §2, §4.2).
-// Pure; any thread; tokens are int64_t and never negative.
+// ch_usage_normalise turns them into disjoint classes by the rules of the dialect (wire.md §2,
+// §4.2). Pure; any thread; tokens are int64_t and never negative.
 #ifndef CH_DOMAIN_USAGE_H
 #define CH_DOMAIN_USAGE_H
 
@@ -18,8 +18,8 @@ enum ch_usage_form {
     CH_USAGE_OPENAI_CHAT,      // chat completions, completions; also compatible servers
     CH_USAGE_OPENAI_RESPONSES, // plain and `response.*` events
     CH_USAGE_OPENAI_EMBEDDINGS,
-    CH_USAGE_ANTHROPIC, // messages
-    CH_USAGE_GEMINI,    // generateContent, streamGenerateContent (SSE and array)
+    CH_USAGE_ANTHROPIC,         // messages
+    CH_USAGE_GEMINI,            // generateContent, streamGenerateContent (SSE and array)
     CH_USAGE_GEMINI_EMBEDDINGS, // states nothing
 };
 #define CH_USAGE_FORMS 7
@@ -38,15 +38,18 @@ enum ch_token_class {
     CH_TOKENS_IMAGE_OUT,
 };
 #define CH_TOKEN_CLASSES 10
-const char *ch_token_class_name(enum ch_token_class token_class); // "input", "cache_read", … (the columns)
+// "input", "cache_read", …: the columns of usage rows without their "_tokens".
+const char *ch_token_class_name(enum ch_token_class token_class);
 
 // The service tier as served; decides the price suffix.
 enum ch_tier {
     CH_TIER_STANDARD,
     CH_TIER_FLEX,
-    CH_TIER_PRIORITY, // also Anthropic's "fast"
+    CH_TIER_PRIORITY, // also "fast" as a tier; Anthropic's `speed` is the field is_fast below
     CH_TIER_BATCH,
+    CH_TIER_ULTRAFAST,
 };
+#define CH_TIERS 5
 const char *ch_tier_name(enum ch_tier tier);
 enum ch_tier ch_tier_parse(struct ch_span name); // unknown and default-like names are STANDARD
 
@@ -55,28 +58,30 @@ struct ch_usage {
     int64_t searches;         // billable web searches
     int64_t threshold_tokens; // the size that long-context prices look at (wire.md §4.2, T)
     enum ch_tier tier;
-    bool us_region;           // Anthropic inference_geo "us"
-    int64_t stated_cost_nano; // what the provider says it charged (OpenRouter usage.cost); -1: not stated
+    bool us_region; // Anthropic inference_geo "us", or a provider host that OpenAI bills as US
+    bool eu_region; // a provider host that OpenAI bills as EU
+    bool is_fast;   // Anthropic `speed` "fast": a multiplier, no tier
+    int64_t stated_cost_nano; // what the provider says it charged (OpenRouter usage.cost) or -1
 };
 
 // The provider's numbers as read off the wire. -1: never seen.
 enum ch_usage_slot {
-    CH_SLOT_INPUT, // prompt_tokens, input_tokens, promptTokenCount
+    CH_SLOT_INPUT,  // prompt_tokens, input_tokens, promptTokenCount
     CH_SLOT_OUTPUT, // completion_tokens, output_tokens, candidatesTokenCount
     CH_SLOT_TOTAL,
-    CH_SLOT_CACHED, // cached_tokens, cache_read_input_tokens, cachedContentTokenCount
+    CH_SLOT_CACHED,      // cached_tokens, cache_read_input_tokens, cachedContentTokenCount
     CH_SLOT_CACHE_WRITE, // cache_write_tokens, cache_creation_input_tokens
     CH_SLOT_CACHE_WRITE_5M,
     CH_SLOT_CACHE_WRITE_1H,
     CH_SLOT_REASONING, // reasoning_tokens, thinking_tokens, thoughtsTokenCount
     CH_SLOT_AUDIO_IN,
-    CH_SLOT_IMAGE_IN, // image and video tokens of the input
+    CH_SLOT_IMAGE_IN,     // image and video tokens of the input
     CH_SLOT_AUDIO_CACHED, // audio and image tokens inside CACHED, where stated
     CH_SLOT_IMAGE_CACHED,
     CH_SLOT_AUDIO_OUT,
     CH_SLOT_IMAGE_OUT,
     CH_SLOT_TOOL_PROMPT, // Gemini toolUsePromptTokenCount
-    CH_SLOT_CACHE_HIT, // DeepSeek prompt_cache_hit_tokens
+    CH_SLOT_CACHE_HIT,   // DeepSeek prompt_cache_hit_tokens
     CH_SLOT_SEARCHES,
 };
 #define CH_USAGE_SLOTS 17
@@ -84,15 +89,18 @@ enum ch_usage_slot {
 struct ch_usage_raw {
     int64_t slot[CH_USAGE_SLOTS];
     enum ch_tier tier;
-    bool us_region;
+    bool us_region, eu_region, is_fast;
     int64_t stated_cost_nano; // -1: not stated
 };
 
 void ch_usage_raw_init(struct ch_usage_raw *raw);
-// Whether anything that can be billed was seen.
+// True when nothing that can be billed was seen. A stated zero was seen, a bare total was not.
 bool ch_usage_raw_is_empty(const struct ch_usage_raw *raw);
-// Disjoint classes by the form's rules; differences are clamped at zero. `reasoning_is_outside`: the provider
-// counts reasoning beside the output (xAI chat), not inside it.
+// Disjoint classes by the form's rules; differences are clamped at zero, and tokens of a modality
+// that may also stand in the cached ones are never billed twice (wire.md §4.2).
+// `reasoning_is_outside`: the provider counts reasoning beside the output (xAI chat), not inside
+// it. Anthropic's thinking is split off the output here, for the record; it costs the same. The
+// threshold size is the whole input.
 void ch_usage_normalise(enum ch_usage_form form, const struct ch_usage_raw *raw,
                         bool reasoning_is_outside, struct ch_usage *usage_out);
 int64_t ch_usage_total_input(const struct ch_usage *usage);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The wrapped key: ch_<slug>_sk_<id:12><secret:32><check:6> (design.md §6).
 //
-// Pure; any thread. The slug is a label: nothing is decided from it. Never logs, never stores a token.
+// Pure; any thread. The slug is a label: nothing is decided from it. Never logs, never stores a
+// token.
 #ifndef CH_DOMAIN_WRAPPED_KEY_H
 #define CH_DOMAIN_WRAPPED_KEY_H
 
@@ -25,7 +26,8 @@ struct ch_wrapped_key {
 enum ch_err ch_wrapped_key_parse(struct ch_span token, struct ch_wrapped_key *key_out) CH_MUST_USE;
 
 // Makes a new random token for `slug` ([a-z0-9_]{1,48}), NUL-terminated. The caller wipes it.
-enum ch_err ch_wrapped_key_mint(struct ch_span slug, char token_out[CH_WRAPPED_KEY_MAX + 1]) CH_MUST_USE;
+enum ch_err ch_wrapped_key_mint(struct ch_span slug,
+                                char token_out[CH_WRAPPED_KEY_MAX + 1]) CH_MUST_USE;
 
 // Turns a free name into a slug: lower case, other characters to '_', cut at 48, "key" when empty.
 void ch_wrapped_key_slug(struct ch_span name, char slug_out[CH_WRAPPED_KEY_SLUG_MAX + 1]);

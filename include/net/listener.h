@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Listening sockets. One per loop and address, SO_REUSEPORT; accepting pauses at the descriptor limit and goes
-// on when descriptors are free again. Belongs to its loop's thread.
+// Listening sockets. One per loop and address, SO_REUSEPORT; accepting pauses at the descriptor
+// limit and goes on when descriptors are free again. Belongs to its loop's thread.
 #ifndef CH_NET_LISTENER_H
 #define CH_NET_LISTENER_H
 
@@ -11,11 +11,12 @@
 struct sockaddr;
 struct ch_listener;
 
-// `fd` is non-blocking and the callee's. `address`: text of the peer's address, "" for a Unix socket.
+// `fd` is non-blocking and the callee's. `address`: text of the peer's address, "" for a Unix
+// socket.
 typedef void (*ch_accept_fn)(void *arg, int fd, const char *address);
 
-// `address`: "127.0.0.1:8080", "[::1]:8080" or "unix:PATH" (mode 0660; a stale socket is replaced). Port 0 picks one.
-// For "unix:" only one loop of a process may listen.
+// `address`: "127.0.0.1:8080", "[::1]:8080" or "unix:PATH" (mode 0660; a stale socket is replaced).
+// Port 0 picks one. For "unix:" only one loop of a process may listen.
 enum ch_err ch_listener_open(struct ch_loop *loop, const char *address, ch_accept_fn on_accept,
                              void *arg, struct ch_listener **listener_out,
                              struct ch_why *why) CH_MUST_USE;

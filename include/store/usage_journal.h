@@ -105,9 +105,14 @@ enum ch_err ch_usage_journal_append(struct ch_usage_journal *journal, unsigned l
 enum ch_err ch_usage_journal_peek(struct ch_usage_journal *journal, unsigned loop,
                                   struct ch_usage_record *record_out) CH_MUST_USE;
 void ch_usage_journal_advance(struct ch_usage_journal *journal, unsigned loop);
-// Bytes waiting in all rings.
+// Forgets the peeks since the last advance: the next one gives the oldest record again (a commit failed).
+void ch_usage_journal_rewind(struct ch_usage_journal *journal, unsigned loop);
+unsigned ch_usage_journal_loops(const struct ch_usage_journal *journal);
+// Bytes waiting in all rings; any thread.
 int64_t ch_usage_journal_backlog(const struct ch_usage_journal *journal);
-// Exchanges in flight, all loops.
+// Records that the replay found torn or damaged and left out.
+int64_t ch_usage_journal_refused(const struct ch_usage_journal *journal);
+// Exchanges in flight, all loops; any thread.
 int64_t ch_usage_journal_inflight(const struct ch_usage_journal *journal);
 
 #endif

@@ -15,8 +15,13 @@
 
 #define CH_HTTP1_HEAD_MAX   (32 * 1024) // bytes of a head, start line included
 #define CH_HTTP1_FIELDS_MAX 100
-#define CH_HTTP1_FIELD_MAX  (16 * 1024) // bytes of one field line
+#define CH_HTTP1_FIELD_MAX  (16 * 1024) // bytes of one field line without its CRLF; also of a status line
 #define CH_HTTP1_TARGET_MAX (8 * 1024)
+#define CH_HTTP1_METHOD_MAX 32 // the longest registered method has 17 (IANA)
+#define CH_HTTP1_OPTIONS_MAX \
+    32 // Connection options of a head: every field name is compared with each of them
+#define CH_HTTP1_CHUNK_EXTENSION_MAX 256        // bytes a chunk
+#define CH_HTTP1_TRAILERS_MAX        (8 * 1024) // bytes of all trailer lines
 
 enum ch_http1_method {
     CH_METHOD_GET,
@@ -86,25 +91,29 @@ struct ch_http1_head {
     // both
     int minor_version; // HTTP/1.minor: 0 or 1
     enum ch_http1_framing framing;
-    int64_t content_length; // with CH_FRAMING_LENGTH
+    int64_t content_length; // with has_length; 0 otherwise. At most 18 digits: the caller has the limit
     bool has_length;        // a Content-Length stood in the head (a response to HEAD keeps it)
     bool keep_alive;        // this side allows another message on the connection
-    bool expect_continue;
+    bool expect_continue;   // an HTTP/1.1 request with a body waits for 100 (RFC 9110 §10.1.1)
     uint32_t field_count;
     struct ch_http1_field fields[CH_HTTP1_FIELDS_MAX];
     uint32_t size; // bytes of the whole head, final empty line included
 };
 
+// All private; it holds no pointer.
 struct ch_http1_head_parser {
-    uint32_t scanned;    // bytes known to hold no line end
-    uint32_t line_at;    // where the current line starts
-    uint32_t skipped;    // bytes of the empty line tolerated before a request line
-    uint8_t state;       // private
-    uint8_t head_method; // private
-    bool is_response;
+    uint32_t at;       // bytes consumed so far: the next call goes on here
+    uint32_t line_at;  // where the current line starts
+    uint32_t token_at; // where the current version, target, status or value starts
+    uint16_t host;     // 1 + index of the Host field
+    uint8_t options;   // Connection options seen
+    uint8_t state;
+    bool is_response, answers_head;
+    bool says_close, says_keep_alive; // Connection options
+    bool expects;                     // Expect: 100-continue
 };
 
-// The outcome of a step. An error is a status for the client (a request) or a plain refusal (a response).
+// The outcome of a step. After ERROR nothing more is parsed and the connection is closed.
 enum ch_http1_verdict {
     CH_HTTP1_MORE,  // incomplete and well-formed so far
     CH_HTTP1_DONE,
@@ -112,7 +121,7 @@ enum ch_http1_verdict {
 };
 
 struct ch_http1_error {
-    int status;       // 400, 405, 408, 411, 413, 414, 417, 431, 501, 505
+    int status;       // for the client: 400, 405, 413, 414, 417, 431, 501, 505; always 502 for a response
     const char *text; // constant English phrase that names the fault, e.g. "bare LF in head"
 };
 
@@ -121,8 +130,9 @@ void ch_http1_request_init(struct ch_http1_head_parser *parser);
 void ch_http1_response_init(struct ch_http1_head_parser *parser, bool answers_head);
 
 // Parses from `bytes`, which starts at the head's first byte and holds all that has arrived. Call it
-// again with the longer span after more has come; work already done is not repeated. On DONE `head` is
-// complete and head->size bytes belong to it. Faults show at the earliest byte that proves them, so that
+// again with the longer span and the same `head` after more has come; work already done is not repeated. On
+// DONE `head` is complete and head->size bytes belong to it, an empty line tolerated before a request line
+// included. A CONNECT is refused here (405). Faults show at the earliest byte that proves them, so that
 // the verdict does not depend on segmentation. A response that is 1xx is reported DONE like any other
 // (framing NONE): the caller skips it and inits again.
 enum ch_http1_verdict ch_http1_head_parse(struct ch_http1_head_parser *parser, struct ch_span bytes,
@@ -146,14 +156,15 @@ bool ch_http1_is_connection_option(const struct ch_http1_head *head, const char 
 struct ch_http1_body {
     enum ch_http1_framing framing;
     int64_t remaining; // of the length, or of the current chunk
-    uint32_t aux;      // private: digits, extension and trailer bytes seen
+    uint32_t aux;      // private: digits, extension or trailer bytes seen
     uint8_t state;     // private
+    bool is_response;
 };
 void ch_http1_body_init(struct ch_http1_body *body, const struct ch_http1_head *head);
-// Consumes a front part of `bytes` and gives at most one span of payload (len 0: none this time).
-// Call again with the rest until it returns MORE with everything consumed, DONE, or ERROR. DONE leaves
-// the bytes behind the message unconsumed. Chunk extensions (≤ 256 B a chunk) and trailers (≤ 8 KiB) are
-// checked and dropped. TO_CLOSE never says DONE.
+// Consumes a front part of `bytes` and gives at most one span of payload (len 0: none this time); DONE may
+// come with payload, ERROR never does. Call again with the rest until it returns MORE with everything
+// consumed, DONE, or ERROR. DONE leaves the bytes behind the message unconsumed. Chunk extensions and
+// trailers are checked and dropped. TO_CLOSE never says DONE.
 enum ch_http1_verdict ch_http1_body_step(struct ch_http1_body *body, struct ch_span bytes,
                                          size_t *consumed_out, struct ch_span *payload_out,
                                          struct ch_http1_error *error);

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+// One SQLite connection: statements prepared once, errors in words. Private to the store floor.
+//
+// A thin layer, so that SQLite's own interface appears in db.c only. A connection belongs to one thread at a
+// time; who that is, is the caller's care. Every statement is a constant of the program: nothing here formats SQL,
+// and after ch_db_restrict the connection refuses to change the schema, attach files or set pragmas.
+#ifndef CH_STORE_DB_H
+#define CH_STORE_DB_H
+
+#include "base/err.h"
+#include "base/str.h"
+
+#include <stdint.h>
+
+struct ch_db;
+struct sqlite3_stmt;
+
+enum ch_db_mode {
+    CH_DB_WRITER, // exactly one in the world (security.md §0.2): writes and checkpoints
+    CH_DB_READER, // never writes, never checkpoints
+};
+
+// Once per process, before any other call: SQLite allocates through zeroing functions from then on.
+enum ch_err ch_db_process_init(struct ch_why *why) CH_MUST_USE;
+
+// Opens an existing file and sets the connection up (design.md §6). The first statement may still fail with
+// CH_ERR_CORRUPT: SQLite reads lazily.
+enum ch_err ch_db_open(const char *path, enum ch_db_mode mode, struct ch_db **db_out,
+                       struct ch_why *why) CH_MUST_USE;
+void ch_db_close(struct ch_db *db); // NULL is fine
+// From here on only SELECT, INSERT, UPDATE, DELETE and transactions are prepared.
+void ch_db_restrict(struct ch_db *db);
+
+enum ch_err ch_db_begin(struct ch_db *db, struct ch_why *why) CH_MUST_USE; // the writer's begin takes the write lock
+enum ch_err ch_db_commit(struct ch_db *db, struct ch_why *why) CH_MUST_USE;
+void ch_db_rollback(struct ch_db *db);
+
+// Runs several statements without results: a migration or set-up.
+enum ch_err ch_db_script(struct ch_db *db, const char *sql, struct ch_why *why) CH_MUST_USE;
+
+// Gives the statement of `sql`, ready to be bound, prepared at its first use on this connection. `sql` is static:
+// its address is the cache's key. It must not be in use already (a bug).
+enum ch_err ch_db_prepare(struct ch_db *db, const char *sql, struct sqlite3_stmt **stmt_out,
+                          struct ch_why *why) CH_MUST_USE;
+
+// Parameters count from 1. Texts and blobs are borrowed until the statement is reset; an empty one is '' or
+// x'', never NULL.
+void ch_db_bind_int(struct sqlite3_stmt *stmt, int index, int64_t value);
+void ch_db_bind_text(struct sqlite3_stmt *stmt, int index, struct ch_span text);
+void ch_db_bind_blob(struct sqlite3_stmt *stmt, int index, struct ch_span bytes);
+void ch_db_bind_null(struct sqlite3_stmt *stmt, int index);
+
+// CH_OK: a row stands ready. CH_ERR_NOT_FOUND: there is none (more). Except after CH_OK the statement is reset.
+// CH_ERR_CONFLICT: a constraint refused it.
+enum ch_err ch_db_step(struct ch_db *db, struct sqlite3_stmt *stmt, struct ch_why *why) CH_MUST_USE;
+// Steps a statement that gives no row to its end.
+enum ch_err ch_db_run(struct ch_db *db, struct sqlite3_stmt *stmt, struct ch_why *why) CH_MUST_USE;
+void ch_db_reset(struct sqlite3_stmt *stmt); // when rows are left unread
+
+// Columns count from 0; what they give is borrowed until the next step or reset.
+int64_t ch_db_int(struct sqlite3_stmt *stmt, int column);
+struct ch_span ch_db_text(struct sqlite3_stmt *stmt, int column);
+struct ch_span ch_db_blob(struct sqlite3_stmt *stmt, int column);
+bool ch_db_is_null(struct sqlite3_stmt *stmt, int column);
+// Copies a text; false when it does not fit (the file was edited by other hands).
+bool ch_db_copy_text(struct sqlite3_stmt *stmt, int column, char *out, size_t size);
+
+int64_t ch_db_last_id(struct ch_db *db); // of the last insert
+int64_t ch_db_changes(struct ch_db *db); // rows changed by the last statement
+
+#endif

@@ -1,0 +1,152 @@
+-- SPDX-License-Identifier: Apache-2.0
+-- The first schema. Times are milliseconds since 1970 in UTC, money is nano-USD, names are unique where a person
+-- uses them. Migrations run inside a transaction that src/store/store.c opens; the last line belongs to it.
+
+-- Values sealed by the vault that are no credentials: 'sentinel' proves the master key, 'pepper' keys the
+-- hashes of wrapped keys.
+CREATE TABLE vault_values (
+    kind        TEXT PRIMARY KEY,
+    key_version INTEGER NOT NULL,
+    sealed      BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- A deleted provider keeps its row, without its credential, because usage rows name it for ever.
+CREATE TABLE providers (
+    id            INTEGER PRIMARY KEY,
+    name          TEXT NOT NULL,
+    type          TEXT NOT NULL,
+    base_url      TEXT NOT NULL,
+    enabled       INTEGER NOT NULL,
+    injects_usage INTEGER NOT NULL,
+    key_version   INTEGER NOT NULL,
+    sealed        BLOB NOT NULL,
+    key_hint      TEXT NOT NULL,
+    created_at_ms INTEGER NOT NULL,
+    updated_at_ms INTEGER NOT NULL,
+    deleted_at_ms INTEGER
+) STRICT;
+CREATE UNIQUE INDEX providers_name ON providers (name) WHERE deleted_at_ms IS NULL;
+
+-- Who spends. Immutable and shared: a key that moves to another team points at another row, and the usage
+-- rows keep naming the team that held when they were spent.
+CREATE TABLE attributions (
+    id      INTEGER PRIMARY KEY,
+    team    TEXT NOT NULL,
+    project TEXT NOT NULL,
+    env     TEXT NOT NULL,
+    service TEXT NOT NULL,
+    tags    TEXT NOT NULL,
+    UNIQUE (team, project, env, service, tags)
+) STRICT;
+
+CREATE TABLE wrapped_keys (
+    id             INTEGER PRIMARY KEY,
+    public_id      TEXT NOT NULL UNIQUE,
+    name           TEXT NOT NULL UNIQUE,
+    slug           TEXT NOT NULL,
+    salt           BLOB NOT NULL,
+    hash           BLOB NOT NULL,
+    status         TEXT NOT NULL CHECK (status IN ('active', 'disabled', 'revoked')),
+    revoke_reason  TEXT NOT NULL,
+    expires_at_ms  INTEGER NOT NULL,
+    models         TEXT NOT NULL,
+    attribution_id INTEGER NOT NULL REFERENCES attributions (id),
+    created_at_ms  INTEGER NOT NULL,
+    updated_at_ms  INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE key_providers (
+    key_id      INTEGER NOT NULL REFERENCES wrapped_keys (id) ON DELETE CASCADE,
+    position    INTEGER NOT NULL,
+    provider_id INTEGER NOT NULL REFERENCES providers (id),
+    PRIMARY KEY (key_id, position)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX key_providers_provider ON key_providers (provider_id);
+
+-- Imported price lists; the one with the greatest id is in force.
+CREATE TABLE catalogues (
+    id             INTEGER PRIMARY KEY,
+    version        TEXT NOT NULL UNIQUE,
+    imported_at_ms INTEGER NOT NULL,
+    document       TEXT NOT NULL
+) STRICT;
+
+-- Words that usage rows repeat: models, user agents, endpoints, grades.
+CREATE TABLE texts (
+    id   INTEGER PRIMARY KEY,
+    text TEXT NOT NULL UNIQUE
+) STRICT;
+INSERT INTO texts (id, text) VALUES (0, '');
+
+-- One row an exchange, under the exchange's id, which grows with time. No foreign keys: a row comes from the
+-- journal after the money was spent, and nothing may refuse it. The text columns point into `texts`.
+CREATE TABLE usage (
+    id             INTEGER PRIMARY KEY,
+    started_at_ms  INTEGER NOT NULL,
+    key_id         INTEGER NOT NULL,
+    attribution_id INTEGER NOT NULL,
+    provider_id    INTEGER NOT NULL,
+    dialect        INTEGER NOT NULL,
+    endpoint       INTEGER NOT NULL,
+    grade          INTEGER NOT NULL,
+    end_reason     INTEGER NOT NULL,
+    tier           INTEGER NOT NULL,
+    model_asked    INTEGER NOT NULL,
+    model_sent     INTEGER NOT NULL,
+    model_served   INTEGER NOT NULL,
+    user_agent     INTEGER NOT NULL,
+    rule           INTEGER NOT NULL,
+    catalogue      INTEGER NOT NULL,
+    status         INTEGER NOT NULL,
+    is_stream      INTEGER NOT NULL,
+    input_tokens          INTEGER NOT NULL,
+    cache_read_tokens     INTEGER NOT NULL,
+    cache_write_5m_tokens INTEGER NOT NULL,
+    cache_write_1h_tokens INTEGER NOT NULL,
+    audio_in_tokens       INTEGER NOT NULL,
+    image_in_tokens       INTEGER NOT NULL,
+    output_tokens         INTEGER NOT NULL,
+    reasoning_tokens      INTEGER NOT NULL,
+    audio_out_tokens      INTEGER NOT NULL,
+    image_out_tokens      INTEGER NOT NULL,
+    searches       INTEGER NOT NULL,
+    cost_nano_usd  INTEGER, -- NULL: no price was known
+    latency_us     INTEGER NOT NULL,
+    first_byte_us  INTEGER NOT NULL, -- -1: no answer
+    added_us       INTEGER NOT NULL,
+    request_bytes  INTEGER NOT NULL,
+    response_bytes INTEGER NOT NULL,
+    upstream_id    TEXT NOT NULL,
+    client_address TEXT NOT NULL
+) STRICT;
+
+CREATE INDEX usage_time ON usage (started_at_ms);
+
+-- What reports read. Written in the transaction of the rows it sums, and only for rows that were new.
+-- `errors`: answered with a status of 400 or more, or not answered to the end.
+CREATE TABLE usage_hourly (
+    hour           INTEGER NOT NULL, -- hours since 1970
+    key_id         INTEGER NOT NULL,
+    attribution_id INTEGER NOT NULL,
+    provider_id    INTEGER NOT NULL,
+    model          INTEGER NOT NULL, -- the one sent
+    requests       INTEGER NOT NULL,
+    errors         INTEGER NOT NULL,
+    unpriced       INTEGER NOT NULL,
+    input_tokens          INTEGER NOT NULL,
+    cache_read_tokens     INTEGER NOT NULL,
+    cache_write_5m_tokens INTEGER NOT NULL,
+    cache_write_1h_tokens INTEGER NOT NULL,
+    audio_in_tokens       INTEGER NOT NULL,
+    image_in_tokens       INTEGER NOT NULL,
+    output_tokens         INTEGER NOT NULL,
+    reasoning_tokens      INTEGER NOT NULL,
+    audio_out_tokens      INTEGER NOT NULL,
+    image_out_tokens      INTEGER NOT NULL,
+    searches       INTEGER NOT NULL,
+    cost_nano_usd  INTEGER NOT NULL,
+    PRIMARY KEY (hour, key_id, attribution_id, provider_id, model)
+) STRICT, WITHOUT ROWID;
+
+PRAGMA application_id = 1667785072; -- "chap"
+PRAGMA user_version = 1;

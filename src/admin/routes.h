@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+// The handlers, one per operation. Private to the floor; admin.c holds the table that names them.
+// Arguments were checked to be an object with known members; the store is open unless said
+// otherwise.
+#ifndef CH_ADMIN_ROUTES_H
+#define CH_ADMIN_ROUTES_H
+
+#include "admin/admin.h"
+
+typedef enum ch_err (*ch_route_fn)(struct ch_admin *admin, const json_t *arguments,
+                                   json_t **result_out, struct ch_why *why);
+
+#define CH_ROUTE(name)                                                                             \
+    enum ch_err name(struct ch_admin *admin, const json_t *arguments, json_t **result_out,         \
+                     struct ch_why *why) CH_MUST_USE
+
+CH_ROUTE(ch_route_provider_create);
+CH_ROUTE(ch_route_provider_list);
+CH_ROUTE(ch_route_provider_show);
+CH_ROUTE(ch_route_provider_test);
+CH_ROUTE(ch_route_provider_enable);
+CH_ROUTE(ch_route_provider_disable);
+CH_ROUTE(ch_route_provider_delete);
+
+CH_ROUTE(ch_route_key_create);
+CH_ROUTE(ch_route_key_list);
+CH_ROUTE(ch_route_key_show);
+CH_ROUTE(ch_route_key_enable);
+CH_ROUTE(ch_route_key_disable);
+CH_ROUTE(ch_route_key_revoke);
+CH_ROUTE(ch_route_key_verify);
+
+CH_ROUTE(ch_route_usage_summary);
+CH_ROUTE(ch_route_usage_list);
+
+CH_ROUTE(ch_route_price_list);
+CH_ROUTE(ch_route_price_show);
+CH_ROUTE(ch_route_price_import); // needs no store for a dry run
+CH_ROUTE(ch_route_price_unpriced);
+
+CH_ROUTE(ch_route_status); // needs a daemon, no store
+
+// The catalogue in force.
+const struct ch_catalogue *ch_admin_catalogue(const struct ch_admin *admin);
+// Sets *result_out to `result`, or says that memory ran out when it is NULL (a failed json_pack).
+enum ch_err ch_route_give(json_t *result, json_t **result_out, struct ch_why *why) CH_MUST_USE;
+// "2026-11-21T20:05:00.123Z"; JSON null for 0.
+json_t *ch_route_time(int64_t wall_ms);
+
+#endif

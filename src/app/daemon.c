@@ -1,0 +1,475 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "app/daemon.h"
+
+#include "app/config_file.h"
+#include "app/prices.h"
+#include "app/version.h"
+
+#include "admin/admin.h"
+#include "base/clock.h"
+#include "net/listener.h"
+#include "proxy/proxy.h"
+#include "store/usage_writer.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define LOOPS_MAX        64
+#define RESOLVER_THREADS 2
+#define DRAIN_POLL_MS    20
+
+struct daemon;
+
+// A listening address of one loop.
+struct door {
+    struct ch_listener *listener;
+    struct lane *lane;
+    struct ch_tls *tls; // shared by the doors of one address
+};
+
+// One loop and what runs on it.
+struct lane {
+    struct daemon *daemon;
+    struct ch_loop *loop;
+    struct ch_proxy_loop *proxy;
+    struct door doors[CH_CONFIG_LISTENERS_MAX];
+    pthread_t thread;
+    bool is_running;
+};
+
+struct daemon {
+    const struct ch_config *config;
+    int64_t started_ns;
+    struct ch_secret *master_key;
+    struct ch_store *store;
+    struct ch_usage_journal *journal;
+    struct ch_registry *registry;
+    struct ch_resolver *resolver;
+    struct ch_tls *upstream_tls;
+    struct ch_tls *server_tls[CH_CONFIG_LISTENERS_MAX];
+    struct ch_proxy *proxy;
+    unsigned lane_count;
+    struct lane lanes[LOOPS_MAX];
+    struct ch_loop *loops[LOOPS_MAX];
+    struct ch_admin admin;
+    struct ch_admin_server *admin_server;
+};
+
+// ---- the store and what is loaded from it
+
+static enum ch_err start_store(struct daemon *d, struct ch_why *why)
+{
+    enum ch_err err = ch_config_master_key(d->config, &d->master_key, why);
+    return err ? err : ch_store_open(d->config->database, d->master_key, false, &d->store, why);
+}
+
+static void stop_store(struct daemon *d)
+{
+    ch_store_close(d->store);
+    ch_secret_free(d->master_key);
+}
+
+static enum ch_err start_journal(struct daemon *d, struct ch_why *why)
+{
+    enum ch_err err = ch_usage_journal_open(d->config->journal, d->lane_count,
+                                            (size_t)d->config->limits.journal_bytes,
+                                            (unsigned)d->config->limits.inflight, &d->journal, why);
+    return err ? err : ch_usage_writer_recover(d->store, d->journal, why);
+}
+
+static void stop_journal(struct daemon *d)
+{
+    ch_usage_journal_close(d->journal);
+}
+
+static enum ch_err start_registry(struct daemon *d, struct ch_why *why)
+{
+    struct ch_catalogue *catalogue;
+    enum ch_err err = ch_prices_load(d->config, d->store, &catalogue, why);
+    if (err)
+        return err;
+    err = ch_registry_new(ch_store_pepper(d->store), catalogue, &d->registry);
+    if (err) {
+        ch_catalogue_free(catalogue);
+        return ch_why_set(why, err, "out of memory");
+    }
+    return ch_registry_load(d->registry, d->store, why);
+}
+
+static void stop_registry(struct daemon *d)
+{
+    ch_registry_free(d->registry);
+}
+
+static enum ch_err start_writer(struct daemon *d, struct ch_why *why)
+{
+    return ch_usage_writer_start(d->store, d->journal, why);
+}
+
+static void stop_writer(struct daemon *d)
+{
+    ch_usage_writer_stop(d->store);
+}
+
+// ---- the network
+
+static enum ch_err start_network(struct daemon *d, struct ch_why *why)
+{
+    if (ch_resolver_start(RESOLVER_THREADS, &d->resolver) != CH_OK)
+        return ch_why_set(why, CH_ERR_UNAVAILABLE, "the resolver threads could not be started");
+    enum ch_err err = ch_tls_client_new(d->config->upstream_ca, &d->upstream_tls, why);
+    for (unsigned i = 0; i < d->config->listener_count && !err; i++) {
+        const struct ch_config_listener *listener = &d->config->listeners[i];
+        if (listener->tls_certificate[0])
+            err = ch_tls_server_new(listener->tls_certificate, listener->tls_key, &d->server_tls[i],
+                                    why);
+    }
+    return err;
+}
+
+static void stop_network(struct daemon *d)
+{
+    ch_resolver_stop(d->resolver);
+    ch_tls_free(d->upstream_tls);
+    for (unsigned i = 0; i < CH_CONFIG_LISTENERS_MAX; i++)
+        ch_tls_free(d->server_tls[i]);
+}
+
+// ---- the loops
+
+static void on_door_accept(void *arg, int fd, const char *address)
+{
+    struct door *door = arg;
+    ch_proxy_accept(door->lane->proxy, fd, door->tls, address);
+}
+
+static bool is_unix(const char *address)
+{
+    return strncmp(address, "unix:", 5) == 0;
+}
+
+static enum ch_err open_doors(struct lane *lane, struct ch_why *why)
+{
+    const struct ch_config *config = lane->daemon->config;
+    for (unsigned i = 0; i < config->listener_count; i++) {
+        struct door *door = &lane->doors[i];
+        *door = (struct door){.lane = lane, .tls = lane->daemon->server_tls[i]};
+        if (is_unix(config->listeners[i].address) && ch_loop_index(lane->loop) > 0)
+            continue; // a path has one socket; SO_REUSEPORT is for ports
+        enum ch_err err = ch_listener_open(lane->loop, config->listeners[i].address, on_door_accept,
+                                           door, &door->listener, why);
+        if (err)
+            return err;
+    }
+    return CH_OK;
+}
+
+static void close_doors(struct lane *lane)
+{
+    for (unsigned i = 0; i < CH_CONFIG_LISTENERS_MAX; i++) {
+        ch_listener_close(lane->doors[i].listener);
+        lane->doors[i].listener = NULL;
+    }
+}
+
+static void *run_lane(void *arg)
+{
+    struct lane *lane = arg;
+    ch_loop_run(lane->loop);
+    return NULL;
+}
+
+static enum ch_err start_lane(struct daemon *d, unsigned i, struct ch_why *why)
+{
+    struct lane *lane = &d->lanes[i];
+    lane->daemon = d;
+    enum ch_err err = ch_loop_new(i, &lane->loop);
+    if (err)
+        return ch_why_set(why, err, "loop %u could not be made", i);
+    d->loops[i] = lane->loop;
+    err = ch_proxy_loop_new(d->proxy, lane->loop, &lane->proxy, why);
+    return err ? err : open_doors(lane, why);
+}
+
+static enum ch_err start_threads(struct daemon *d, struct ch_why *why)
+{
+    for (unsigned i = 0; i < d->lane_count; i++) {
+        if (pthread_create(&d->lanes[i].thread, NULL, run_lane, &d->lanes[i]) != 0)
+            return ch_why_set(why, CH_ERR_UNAVAILABLE, "loop thread %u could not be started", i);
+        d->lanes[i].is_running = true;
+    }
+    ch_registry_set_loops(d->registry, d->loops, d->lane_count);
+    return CH_OK;
+}
+
+static enum ch_err start_loops(struct daemon *d, struct ch_why *why)
+{
+    int64_t highest;
+    enum ch_err err = ch_usage_highest_id(d->store, &highest, why);
+    if (err)
+        return err;
+    struct ch_proxy_options options = {.config = d->config,
+                                       .registry = d->registry,
+                                       .journal = d->journal,
+                                       .vault = ch_store_vault(d->store),
+                                       .resolver = d->resolver,
+                                       .upstream_tls = d->upstream_tls,
+                                       .highest_id = highest};
+    err = ch_proxy_new(&options, &d->proxy);
+    if (err)
+        return ch_why_set(why, err, "out of memory");
+    for (unsigned i = 0; i < d->lane_count && !err; i++)
+        err = start_lane(d, i, why);
+    return err ? err : start_threads(d, why);
+}
+
+static void drain_lane(void *arg)
+{
+    struct lane *lane = arg;
+    close_doors(lane);
+    ch_proxy_drain(lane->proxy);
+}
+
+static void abort_lane(void *arg)
+{
+    struct lane *lane = arg;
+    ch_proxy_abort(lane->proxy);
+    ch_loop_stop(lane->loop);
+}
+
+static void tell_lanes(struct daemon *d, ch_loop_fn fn)
+{
+    for (unsigned i = 0; i < d->lane_count; i++)
+        if (d->lanes[i].is_running && ch_loop_post(d->lanes[i].loop, fn, &d->lanes[i]) != CH_OK)
+            ch_loop_stop(d->lanes[i].loop); // its letterbox is full: it ends without manners
+}
+
+// Exchanges in flight may finish; what is still running at the deadline is cut and settled as such.
+static void drain(struct daemon *d)
+{
+    int64_t deadline_ns = ch_clock_mono_ns() + d->config->timeouts.shutdown * CH_NS_PER_MS;
+    tell_lanes(d, drain_lane);
+    do
+        usleep(DRAIN_POLL_MS * 1000);
+    while (ch_usage_journal_inflight(d->journal) > 0 && ch_clock_mono_ns() < deadline_ns);
+    tell_lanes(d, abort_lane);
+}
+
+static void stop_loops(struct daemon *d)
+{
+    bool is_running = d->lane_count > 0 && d->lanes[0].is_running;
+    if (is_running)
+        drain(d);
+    for (unsigned i = 0; i < d->lane_count; i++)
+        if (d->lanes[i].is_running)
+            pthread_join(d->lanes[i].thread, NULL);
+    if (d->registry)
+        ch_registry_set_loops(d->registry, NULL, 0);
+    // Resolver threads post into the loops until they are stopped.
+    ch_resolver_stop(d->resolver);
+    d->resolver = NULL;
+    for (unsigned i = 0; i < d->lane_count; i++) {
+        close_doors(&d->lanes[i]);
+        ch_proxy_loop_free(d->lanes[i].proxy);
+        ch_loop_free(d->lanes[i].loop);
+    }
+    ch_proxy_free(d->proxy);
+}
+
+// ---- the admin socket
+
+static json_t *status(void *arg)
+{
+    struct daemon *d = arg;
+    struct ch_proxy_counters sum = {0}, one;
+    for (unsigned i = 0; i < d->lane_count; i++) {
+        ch_proxy_loop_counters(d->lanes[i].proxy, &one);
+        sum.connections += one.connections;
+        sum.exchanges += one.exchanges;
+        sum.denied += one.denied;
+    }
+    return json_pack(
+        "{s:s, s:s, s:i, s:I, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:s}", "schema",
+        "chaperone.status/1", "version", CH_VERSION, "pid", (int)getpid(), "uptime_s",
+        (json_int_t)((ch_clock_mono_ns() - d->started_ns) / 1000000000), "loops",
+        (int)d->lane_count, "connections", (json_int_t)sum.connections, "in_flight",
+        (json_int_t)ch_usage_journal_inflight(d->journal), "exchanges", (json_int_t)sum.exchanges,
+        "denied", (json_int_t)sum.denied, "keys", (json_int_t)ch_registry_key_count(d->registry),
+        "journal_backlog_bytes", (json_int_t)ch_usage_journal_backlog(d->journal), "catalogue",
+        ch_catalogue_version(ch_registry_catalogue(d->registry)), "database", d->config->database);
+}
+
+static enum ch_err start_admin(struct daemon *d, struct ch_why *why)
+{
+    d->admin = (struct ch_admin){.store = d->store,
+                                 .registry = d->registry,
+                                 .upstream_ca = d->config->upstream_ca,
+                                 .status = status,
+                                 .status_arg = d};
+    return ch_admin_server_start(&d->admin, d->config->admin_socket, &d->admin_server, why);
+}
+
+static void stop_admin(struct daemon *d)
+{
+    ch_admin_server_stop(d->admin_server);
+}
+
+// ---- start and stop in order
+
+static const struct stage {
+    const char *name;
+    enum ch_err (*start)(struct daemon *d, struct ch_why *why);
+    void (*stop)(struct daemon *d); // also after a start that failed half-way
+} stages[] = {
+    {"store", start_store, stop_store},          {"journal", start_journal, stop_journal},
+    {"registry", start_registry, stop_registry}, {"writer", start_writer, stop_writer},
+    {"network", start_network, stop_network},    {"loops", start_loops, stop_loops},
+    {"admin", start_admin, stop_admin},
+};
+#define STAGES (sizeof stages / sizeof *stages)
+
+static unsigned loop_count(const struct ch_config *config)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    unsigned count = config->threads ? config->threads : cores > 0 ? (unsigned)cores : 1;
+    return count < LOOPS_MAX ? count : LOOPS_MAX;
+}
+
+// Every connection needs a descriptor: take what the system gives.
+static void raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
+            CH_LOG(CH_LOG_WARN, "descriptor_limit_kept",
+                   ch_log_int("limit", (int64_t)limit.rlim_cur));
+    }
+}
+
+// sd_notify(3) by hand: one datagram to the socket that systemd names.
+static void notify_systemd(const char *state)
+{
+    const char *path = getenv("NOTIFY_SOCKET");
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    if (!path || !ch_span_copy(ch_span_of(path), address.sun_path, sizeof address.sun_path))
+        return;
+    size_t size = offsetof(struct sockaddr_un, sun_path) + strlen(path);
+    if (address.sun_path[0] == '@')
+        address.sun_path[0] = '\0';
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return;
+    if (sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *)&address,
+               (socklen_t)size) < 0)
+        CH_LOG(CH_LOG_WARN, "notify_failed", ch_log_text("socket", path));
+    close(fd);
+}
+
+static void log_ready(const struct daemon *d)
+{
+    for (unsigned i = 0; i < d->config->listener_count; i++)
+        CH_LOG(CH_LOG_INFO, "listening", ch_log_text("address", d->config->listeners[i].address),
+               ch_log_text("tls", d->server_tls[i] ? "1.3" : "none"));
+    CH_LOG(CH_LOG_INFO, "ready", ch_log_text("version", CH_VERSION),
+           ch_log_int("loops", d->lane_count),
+           ch_log_int("keys", (int64_t)ch_registry_key_count(d->registry)),
+           ch_log_text("catalogue", ch_catalogue_version(ch_registry_catalogue(d->registry))));
+}
+
+static void wait_for_signal(const sigset_t *signals)
+{
+    int number = 0;
+    while (sigwait(signals, &number) != 0 || number == SIGHUP)
+        CH_LOG(CH_LOG_WARN, "reload_needs_restart",
+               ch_log_text("hint", "the configuration file is read at start"));
+    CH_LOG(CH_LOG_INFO, "stopping", ch_log_text("signal", number == SIGTERM ? "TERM" : "INT"));
+}
+
+enum ch_err ch_daemon_run(const struct ch_config *config, const char *config_path,
+                          struct ch_why *why)
+{
+    static struct daemon d; // one a process, and large
+    sigset_t signals;
+    size_t started = 0;
+    enum ch_err err = CH_OK;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &signals, NULL); // before any thread, so that they all inherit it
+    ch_log_set_level(config->log_level);
+    CH_LOG(CH_LOG_INFO, "starting", ch_log_text("config", config_path));
+    raise_descriptor_limit();
+    d = (struct daemon){
+        .config = config, .started_ns = ch_clock_mono_ns(), .lane_count = loop_count(config)};
+
+    while (started < STAGES && !err)
+        err = stages[started++].start(&d, why);
+    if (!err) {
+        log_ready(&d);
+        notify_systemd("READY=1");
+        wait_for_signal(&signals);
+        notify_systemd("STOPPING=1");
+    }
+    while (started > 0)
+        stages[--started].stop(&d);
+    CH_LOG(CH_LOG_INFO, "stopped", ch_log_text("reason", err ? "start failed" : "signal"));
+    return err;
+}
+
+// ---- check
+
+static enum ch_err report(struct ch_buf *out, const char *what, const char *detail)
+{
+    return ch_buf_append_format(out, "ok    %-10s %s\n", what, detail);
+}
+
+static enum ch_err check_tls(const struct ch_config *config, struct ch_buf *out, struct ch_why *why)
+{
+    for (unsigned i = 0; i < config->listener_count; i++) {
+        const struct ch_config_listener *listener = &config->listeners[i];
+        struct ch_tls *tls;
+        if (!listener->tls_certificate[0])
+            continue;
+        enum ch_err err =
+            ch_tls_server_new(listener->tls_certificate, listener->tls_key, &tls, why);
+        if (!err)
+            ch_tls_free(tls);
+        if (!err)
+            err = report(out, "tls", listener->tls_certificate);
+        if (err)
+            return err;
+    }
+    return CH_OK;
+}
+
+enum ch_err ch_daemon_check(const struct ch_config *config, struct ch_buf *report_out,
+                            struct ch_why *why)
+{
+    static struct daemon d;
+    struct ch_catalogue *catalogue = NULL;
+    d = (struct daemon){.config = config};
+    enum ch_err err = report(report_out, "config", "valid");
+    if (!err)
+        err = check_tls(config, report_out, why);
+    if (!err)
+        err = start_store(&d, why);
+    if (!err)
+        err = report(report_out, "store", config->database);
+    if (!err)
+        err = report(report_out, "master key", "opens the vault");
+    if (!err)
+        err = ch_prices_load(config, d.store, &catalogue, why);
+    if (!err)
+        err = report(report_out, "catalogue", ch_catalogue_version(catalogue));
+    ch_catalogue_free(catalogue);
+    stop_store(&d);
+    return err;
+}

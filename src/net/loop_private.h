@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the files of this floor share about a loop.
+#ifndef CH_NET_LOOP_PRIVATE_H
+#define CH_NET_LOOP_PRIVATE_H
+
+#include "net/loop.h"
+#include "net/peer.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+struct letter {
+    ch_loop_fn fn;
+    void *arg;
+};
+
+struct ch_loop {
+    struct event_base *base;
+    unsigned index;
+    _Atomic bool is_stopping;
+    int64_t now_ns; // 0: not read in this turn
+
+    struct ch_deferred *deferred_first, **deferred_end;
+
+    pthread_mutex_t letters_lock; // guards letters; never held across a system call
+    struct ch_buf letters;        // struct letter[]
+    int wake_fd;                  // eventfd
+    struct event *wake_event;
+
+    struct event *tick_event; // deadlines, every 100 ms
+    struct ch_peer *peers;    // the sweep list
+    _Atomic int64_t peer_count;
+    int64_t write_stall_ns;
+
+    // One read lands here first, and only what is left unconsumed is copied to its peer.
+    char *scratch;        // CH_PEER_READ_MAX bytes
+    size_t scratch_dirty; // bytes to wipe at the next tick
+};
+
+// Ends the peers whose deadline has passed or whose output makes no progress.
+void ch_peer_sweep(struct ch_loop *loop);
+
+#endif

@@ -1,0 +1,653 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "net/peer.h"
+
+#include "loop_private.h"
+
+#include "base/clock.h"
+#include "base/secret.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+//   CONNECTING ──> HANDSHAKING ──> OPEN ──> LINGERING
+//        └──────── plain ───────────^
+enum phase {
+    CONNECTING,
+    HANDSHAKING,
+    OPEN,
+    LINGERING, // all is written, our side is shut; input is thrown away for a moment
+};
+
+#define IN_MAX       (2 * CH_PEER_READ_MAX)
+#define OUT_MAX      (CH_PEER_WRITE_HIGH + 1024 * 1024)
+#define LINGER_MS    1000
+#define LINGER_BYTES (256 * 1024)
+#define TLS_RECORD   (16 * 1024) // bytes of plaintext in one record (RFC 8446 §5.1)
+#define PARTS_MAX    16          // iovec parts of one write
+
+const char *ch_peer_end_name(enum ch_peer_end end)
+{
+    static const char *const names[] = {
+        [CH_PEER_EOF] = "eof",         [CH_PEER_RESET] = "reset",     [CH_PEER_TIMEOUT] = "timeout",
+        [CH_PEER_TLS] = "tls_refused", [CH_PEER_REFUSED] = "refused", [CH_PEER_CLOSED] = "closed"};
+    return names[end];
+}
+
+static void on_peer_readable(evutil_socket_t fd, short what, void *arg);
+static void on_peer_writable(evutil_socket_t fd, short what, void *arg);
+
+static void sweep_list_add(struct ch_peer *peer)
+{
+    struct ch_loop *loop = peer->loop;
+    peer->sweep_prev = NULL;
+    peer->sweep_next = loop->peers;
+    if (loop->peers)
+        loop->peers->sweep_prev = peer;
+    loop->peers = peer;
+    atomic_fetch_add_explicit(&loop->peer_count, 1, memory_order_relaxed);
+}
+
+static void sweep_list_remove(struct ch_peer *peer)
+{
+    if (peer->sweep_prev)
+        peer->sweep_prev->sweep_next = peer->sweep_next;
+    else
+        peer->loop->peers = peer->sweep_next;
+    if (peer->sweep_next)
+        peer->sweep_next->sweep_prev = peer->sweep_prev;
+    atomic_fetch_sub_explicit(&peer->loop->peer_count, 1, memory_order_relaxed);
+}
+
+static enum ch_err want_write(struct ch_peer *peer)
+{
+    if (!peer->write_event) {
+        peer->write_event =
+            event_new(peer->loop->base, peer->fd, EV_WRITE | EV_PERSIST, on_peer_writable, peer);
+        if (!peer->write_event)
+            return CH_ERR_NOMEM;
+    }
+    return event_add(peer->write_event, NULL) ? CH_ERR_NOMEM : CH_OK;
+}
+
+static void set_socket_options(int fd)
+{
+    // Interactive traffic, and both sides may be silent for minutes (wire.md §5): no Nagle,
+    // keep-alive at 60 s.
+    int on = 1, idle_s = 60;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s);
+}
+
+enum ch_err ch_peer_open(struct ch_peer *peer, struct ch_loop *loop, int fd, struct ssl_st *tls,
+                         bool is_connecting, const struct ch_peer_handler *handler, void *arg)
+{
+    *peer = (struct ch_peer){.loop = loop, .handler = handler, .arg = arg, .fd = fd, .tls = tls};
+    ch_buf_init(&peer->in, IN_MAX);
+    ch_buf_init(&peer->out, OUT_MAX);
+    peer->phase = is_connecting ? CONNECTING : tls ? HANDSHAKING : OPEN;
+    peer->read_event = event_new(loop->base, fd, EV_READ | EV_PERSIST, on_peer_readable, peer);
+    if (!peer->read_event)
+        goto fail_peer;
+    if (tls && !SSL_set_fd(tls, fd))
+        goto fail_read_event;
+    if (is_connecting ? want_write(peer) != CH_OK : event_add(peer->read_event, NULL) != 0)
+        goto fail_read_event;
+    if (tls && !is_connecting)
+        event_active(peer->read_event, EV_READ, 0); // a client speaks first: start the handshake
+    set_socket_options(fd);
+    sweep_list_add(peer);
+    return CH_OK;
+
+fail_read_event:
+    event_free(peer->read_event);
+    if (peer->write_event)
+        event_free(peer->write_event);
+fail_peer:
+    peer->fd = -1;
+    return CH_ERR_NOMEM;
+}
+
+void ch_peer_close(struct ch_peer *peer)
+{
+    if (peer->fd < 0)
+        return;
+    sweep_list_remove(peer);
+    event_free(peer->read_event);
+    if (peer->write_event)
+        event_free(peer->write_event);
+    if (peer->tls) {
+        if (peer->phase == OPEN && !peer->end_is_noted)
+            SSL_shutdown(peer->tls); // one try: a close_notify, as RFC 8446 §6.1 asks
+        SSL_free(peer->tls);
+        peer->tls = NULL;
+    }
+    close(peer->fd);
+    peer->fd = -1;
+    ch_buf_fini(&peer->in);
+    ch_buf_fini(&peer->out);
+}
+
+static void end_now(struct ch_peer *peer, enum ch_peer_end end)
+{
+    if (peer->end_is_noted)
+        return;
+    if (peer->wants_close) {
+        ch_peer_close(peer);
+        end = CH_PEER_CLOSED;
+    } else if (end != CH_PEER_EOF) {
+        event_del(peer->read_event);
+    }
+    peer->handler->on_end(peer->arg, end);
+}
+
+static void report_end(void *arg)
+{
+    struct ch_peer *peer = arg;
+    peer->end_is_noted = false;
+    if (peer->fd >= 0)
+        end_now(peer, peer->end);
+}
+
+// Ends found where no callback may run are reported when the turn's callbacks are over.
+static void note_end(struct ch_peer *peer, enum ch_peer_end end)
+{
+    if (peer->end_is_noted)
+        return;
+    peer->end_is_noted = true;
+    peer->end = end;
+    ch_loop_defer(peer->loop, &peer->end_note, report_end, peer);
+}
+
+// ---- reading
+
+enum read_result {
+    READ_SOME,
+    READ_NOTHING,
+    READ_EOF,
+    READ_FAILED,
+};
+
+static enum read_result read_plain(struct ch_peer *peer, char *into, size_t size, size_t *got_out)
+{
+    ssize_t got;
+    do
+        got = read(peer->fd, into, size);
+    while (got < 0 && errno == EINTR);
+    if (got > 0) {
+        *got_out = (size_t)got;
+        return READ_SOME;
+    }
+    if (got == 0)
+        return READ_EOF;
+    return errno == EAGAIN ? READ_NOTHING : READ_FAILED;
+}
+
+// Empties the TLS layer as far as `size` allows: what it holds decoded raises no readiness.
+static enum read_result read_tls(struct ch_peer *peer, char *into, size_t size, size_t *got_out)
+{
+    size_t total = 0, got;
+    ERR_clear_error();
+    while (total < size && SSL_read_ex(peer->tls, into + total, size - total, &got))
+        total += got;
+    *got_out = total;
+    if (total)
+        return READ_SOME;
+    switch (SSL_get_error(peer->tls, 0)) {
+    case SSL_ERROR_WANT_READ:
+    case SSL_ERROR_WANT_WRITE:
+        return READ_NOTHING;
+    case SSL_ERROR_ZERO_RETURN:
+        return READ_EOF;
+    default: // OpenSSL's own ints: everything else is a failure
+        return READ_FAILED;
+    }
+}
+
+static enum read_result read_into(struct ch_peer *peer, char *into, size_t size, size_t *got_out)
+{
+    return peer->tls ? read_tls(peer, into, size, got_out) : read_plain(peer, into, size, got_out);
+}
+
+// Gives bytes to the owner; returns how many it left, SIZE_MAX when the peer is gone.
+static size_t deliver(struct ch_peer *peer, struct ch_span bytes)
+{
+    size_t consumed = peer->handler->on_bytes(peer->arg, bytes);
+    if (peer->fd < 0)
+        return SIZE_MAX;
+    CH_ASSERT(consumed <= bytes.len);
+    return bytes.len - consumed;
+}
+
+static void stop_when_full(struct ch_peer *peer)
+{
+    if (peer->in.len >= CH_PEER_READ_MAX && !peer->is_full) {
+        peer->is_full = true;
+        event_del(peer->read_event);
+    }
+}
+
+static void deliver_kept(struct ch_peer *peer)
+{
+    size_t had = peer->in.len;
+    size_t left = deliver(peer, ch_buf_span(&peer->in));
+    if (left == SIZE_MAX)
+        return;
+    if (left == 0)
+        ch_buf_fini(&peer->in);
+    else
+        ch_buf_consume(&peer->in, had - left);
+    stop_when_full(peer);
+}
+
+// The usual case: nothing kept, the read lands in the loop's scratch and is consumed whole.
+static enum read_result read_fresh(struct ch_peer *peer)
+{
+    struct ch_loop *loop = peer->loop;
+    size_t got = 0;
+    enum read_result result = read_into(peer, loop->scratch, CH_PEER_READ_MAX, &got);
+    if (result != READ_SOME)
+        return result;
+    if (got > loop->scratch_dirty)
+        loop->scratch_dirty = got;
+    size_t left = deliver(peer, (struct ch_span){loop->scratch, got});
+    if (left == SIZE_MAX || left == 0)
+        return READ_SOME;
+    if (ch_buf_append(&peer->in, loop->scratch + got - left, left))
+        return READ_FAILED;
+    stop_when_full(peer);
+    return READ_SOME;
+}
+
+static enum read_result read_behind_kept(struct ch_peer *peer)
+{
+    size_t got = 0;
+    size_t room =
+        IN_MAX - peer->in.len < CH_PEER_READ_MAX ? IN_MAX - peer->in.len : CH_PEER_READ_MAX;
+    if (ch_buf_reserve(&peer->in, room))
+        return READ_FAILED;
+    enum read_result result = read_into(peer, peer->in.ptr + peer->in.len, room, &got);
+    if (result == READ_SOME) {
+        peer->in.len += got;
+        deliver_kept(peer);
+    }
+    return result;
+}
+
+static void read_once(struct ch_peer *peer)
+{
+    enum read_result result = peer->in.len ? read_behind_kept(peer) : read_fresh(peer);
+    if (peer->fd < 0)
+        return;
+    switch (result) {
+    case READ_SOME:
+        if (peer->tls && !peer->is_paused && !peer->is_full && SSL_pending(peer->tls))
+            event_active(peer->read_event, EV_READ, 0);
+        return;
+    case READ_NOTHING:
+        return;
+    case READ_EOF:
+        peer->saw_eof = true;
+        event_del(peer->read_event);
+        end_now(peer, CH_PEER_EOF);
+        return;
+    case READ_FAILED:
+        end_now(peer, CH_PEER_RESET);
+        return;
+    }
+}
+
+static void drain(struct ch_peer *peer)
+{
+    size_t got = 0;
+    enum read_result result = read_plain(peer, peer->loop->scratch, CH_PEER_READ_MAX, &got);
+    peer->drained += got;
+    if (got > peer->loop->scratch_dirty)
+        peer->loop->scratch_dirty = got;
+    if (result == READ_EOF || result == READ_FAILED || peer->drained > LINGER_BYTES)
+        end_now(peer, CH_PEER_CLOSED);
+}
+
+// ---- connecting
+
+static void become_ready(struct ch_peer *peer)
+{
+    peer->phase = OPEN;
+    if (peer->write_event)
+        event_del(peer->write_event);
+    event_add(peer->read_event, NULL);
+    peer->handler->on_ready(peer->arg);
+    if (peer->fd >= 0 && ch_peer_pending(peer) && want_write(peer))
+        note_end(peer, CH_PEER_RESET);
+}
+
+static void handshake(struct ch_peer *peer)
+{
+    ERR_clear_error();
+    int done = SSL_do_handshake(peer->tls);
+    if (done == 1) {
+        become_ready(peer);
+        // The other side's first bytes may have come with its last handshake message.
+        if (peer->fd >= 0 && !peer->is_paused)
+            event_active(peer->read_event, EV_READ, 0);
+        return;
+    }
+    switch (SSL_get_error(peer->tls, done)) {
+    case SSL_ERROR_WANT_READ:
+        if (peer->write_event)
+            event_del(peer->write_event);
+        event_add(peer->read_event, NULL);
+        return;
+    case SSL_ERROR_WANT_WRITE:
+        if (want_write(peer))
+            end_now(peer, CH_PEER_RESET);
+        return;
+    default: // OpenSSL's own ints: everything else is a failure
+        end_now(peer, CH_PEER_TLS);
+        return;
+    }
+}
+
+static void on_peer_readable(evutil_socket_t fd, short what, void *arg)
+{
+    struct ch_peer *peer = arg;
+    (void)fd;
+    (void)what;
+    if (peer->end_is_noted)
+        return;
+    if (peer->phase == LINGERING) {
+        drain(peer);
+        return;
+    }
+    if (peer->phase == HANDSHAKING) {
+        handshake(peer);
+        return;
+    }
+    if (peer->is_replaying) {
+        peer->is_replaying = false;
+        if (peer->in.len)
+            deliver_kept(peer);
+        if (peer->fd < 0 || !peer->tls)
+            return; // a plain socket that holds more says so itself
+    }
+    if (!peer->is_paused && !peer->is_full && !peer->saw_eof && !peer->wants_close)
+        read_once(peer);
+}
+
+void ch_peer_pause(struct ch_peer *peer)
+{
+    if (peer->fd < 0 || peer->is_paused)
+        return;
+    peer->is_paused = true;
+    if (!peer->saw_eof)
+        event_del(peer->read_event);
+}
+
+void ch_peer_resume(struct ch_peer *peer)
+{
+    if (peer->fd < 0)
+        return;
+    bool was_stopped = peer->is_paused || peer->is_full;
+    peer->is_paused = peer->is_full = false;
+    if (was_stopped && !peer->saw_eof)
+        event_add(peer->read_event, NULL);
+    bool has_pending = was_stopped && peer->tls && SSL_has_pending(peer->tls);
+    if ((peer->in.len || has_pending) && !peer->is_replaying) {
+        peer->is_replaying = true;
+        event_active(peer->read_event, EV_READ, 0);
+    }
+}
+
+// ---- writing
+
+size_t ch_peer_pending(const struct ch_peer *peer)
+{
+    return peer->out.len - peer->out_at;
+}
+
+static size_t parts_size(const struct iovec *parts, int count)
+{
+    size_t size = 0;
+    for (int i = 0; i < count; i++)
+        size += parts[i].iov_len;
+    return size;
+}
+
+// Gives the kernel what it takes. Returns the bytes taken, or -1 when the connection is dead.
+static ssize_t send_plain(struct ch_peer *peer, const struct iovec *parts, int count)
+{
+    struct msghdr message = {.msg_iov = (struct iovec *)(uintptr_t)parts,
+                             .msg_iovlen = (size_t)count};
+    ssize_t sent;
+    do
+        sent = sendmsg(peer->fd, &message, MSG_NOSIGNAL);
+    while (sent < 0 && errno == EINTR);
+    if (sent >= 0)
+        return sent;
+    return errno == EAGAIN ? 0 : -1;
+}
+
+static ssize_t send_tls_bytes(struct ch_peer *peer, const char *bytes, size_t size)
+{
+    size_t total = 0, sent;
+    ERR_clear_error();
+    while (total < size && SSL_write_ex(peer->tls, bytes + total, size - total, &sent))
+        total += sent;
+    if (total < size) {
+        int error = SSL_get_error(peer->tls, 0);
+        if (error != SSL_ERROR_WANT_WRITE && error != SSL_ERROR_WANT_READ)
+            return -1;
+    }
+    return (ssize_t)total;
+}
+
+// Gathers parts into full records; a part that is large alone goes without the copy.
+static ssize_t send_tls(struct ch_peer *peer, const struct iovec *parts, int count)
+{
+    char gather[TLS_RECORD];
+    size_t held = 0;
+    ssize_t total = 0, sent;
+    for (int i = 0; i < count; i++) {
+        bool fits = parts[i].iov_len <= sizeof gather - held;
+        if (fits && parts[i].iov_len) {
+            memcpy(gather + held, parts[i].iov_base, parts[i].iov_len);
+            held += parts[i].iov_len;
+        }
+        if (held && (!fits || i == count - 1)) {
+            sent = send_tls_bytes(peer, gather, held);
+            ch_wipe(gather, held); // a request head carries the credential
+            if (sent < 0 || (size_t)sent < held)
+                return sent < 0 ? sent : total + sent;
+            total += sent;
+            held = 0;
+        }
+        if (!fits) {
+            sent = send_tls_bytes(peer, parts[i].iov_base, parts[i].iov_len);
+            if (sent < 0 || (size_t)sent < parts[i].iov_len)
+                return sent < 0 ? sent : total + sent;
+            total += sent;
+        }
+    }
+    return total;
+}
+
+static ssize_t send_parts(struct ch_peer *peer, const struct iovec *parts, int count)
+{
+    return peer->tls ? send_tls(peer, parts, count) : send_plain(peer, parts, count);
+}
+
+static enum ch_err keep_rest(struct ch_peer *peer, const struct iovec *parts, int count,
+                             size_t skip)
+{
+    for (int i = 0; i < count; i++) {
+        if (skip >= parts[i].iov_len) {
+            skip -= parts[i].iov_len;
+            continue;
+        }
+        enum ch_err err = ch_buf_append(&peer->out, (const char *)parts[i].iov_base + skip,
+                                        parts[i].iov_len - skip);
+        if (err)
+            return err;
+        skip = 0;
+    }
+    peer->is_blocked = ch_peer_pending(peer) > CH_PEER_WRITE_HIGH;
+    return want_write(peer);
+}
+
+enum ch_err ch_peer_write(struct ch_peer *peer, const struct iovec *parts, int count)
+{
+    CH_ASSERT(count <= PARTS_MAX);
+    if (peer->fd < 0 || peer->end_is_noted || peer->wants_close)
+        return CH_ERR_IO;
+    size_t size = parts_size(parts, count), sent = 0;
+    if (ch_peer_pending(peer) == 0) {
+        ssize_t taken = peer->phase == OPEN ? send_parts(peer, parts, count) : 0;
+        if (taken < 0) {
+            note_end(peer, CH_PEER_RESET);
+            return CH_ERR_IO;
+        }
+        sent = (size_t)taken;
+        peer->progress_ns = ch_loop_now_ns(peer->loop);
+    }
+    if (sent == size)
+        return CH_OK;
+    if (keep_rest(peer, parts, count, sent)) {
+        note_end(peer, CH_PEER_RESET);
+        return CH_ERR_IO;
+    }
+    return CH_OK;
+}
+
+static void start_lingering(struct ch_peer *peer)
+{
+    if (peer->saw_eof) {
+        end_now(peer, CH_PEER_CLOSED);
+        return;
+    }
+    if (peer->tls)
+        SSL_shutdown(peer->tls);
+    shutdown(peer->fd, SHUT_WR);
+    peer->phase = LINGERING;
+    peer->deadline_ns = ch_loop_now_ns(peer->loop) + LINGER_MS * CH_NS_PER_MS;
+    if (peer->write_event)
+        event_del(peer->write_event);
+    event_add(peer->read_event, NULL);
+}
+
+// The kernel takes output again. False: the peer is gone or dying.
+static bool flush(struct ch_peer *peer)
+{
+    struct iovec rest = {peer->out.ptr + peer->out_at, ch_peer_pending(peer)};
+    ssize_t sent = send_parts(peer, &rest, 1);
+    if (sent < 0) {
+        end_now(peer, CH_PEER_RESET);
+        return false;
+    }
+    if (sent > 0)
+        peer->progress_ns = ch_loop_now_ns(peer->loop);
+    peer->out_at += (size_t)sent;
+    if (ch_peer_pending(peer) == 0) {
+        ch_buf_fini(&peer->out);
+        peer->out_at = 0;
+        event_del(peer->write_event);
+    } else if (peer->out_at > peer->out.len / 2) {
+        ch_buf_consume(&peer->out, peer->out_at);
+        peer->out_at = 0;
+    }
+    return true;
+}
+
+static void finish_connecting(struct ch_peer *peer)
+{
+    int error = 0;
+    socklen_t size = sizeof error;
+    if (getsockopt(peer->fd, SOL_SOCKET, SO_ERROR, &error, &size) || error) {
+        end_now(peer, CH_PEER_REFUSED);
+        return;
+    }
+    event_del(peer->write_event);
+    if (peer->tls) {
+        peer->phase = HANDSHAKING;
+        handshake(peer);
+        return;
+    }
+    become_ready(peer);
+}
+
+static void on_peer_writable(evutil_socket_t fd, short what, void *arg)
+{
+    struct ch_peer *peer = arg;
+    (void)fd;
+    (void)what;
+    if (peer->end_is_noted)
+        return;
+    if (peer->phase == CONNECTING) {
+        finish_connecting(peer);
+        return;
+    }
+    if (peer->phase == HANDSHAKING) {
+        handshake(peer);
+        return;
+    }
+    if (!flush(peer))
+        return;
+    bool is_empty = ch_peer_pending(peer) == 0;
+    if (peer->wants_close) {
+        if (is_empty)
+            start_lingering(peer);
+        return;
+    }
+    if (is_empty || (peer->is_blocked && ch_peer_pending(peer) < CH_PEER_WRITE_LOW)) {
+        peer->is_blocked = false;
+        peer->handler->on_writable(peer->arg);
+    }
+}
+
+static void close_when_flushed(void *arg)
+{
+    struct ch_peer *peer = arg;
+    peer->end_is_noted = false;
+    if (peer->fd >= 0 && ch_peer_pending(peer) == 0)
+        start_lingering(peer);
+}
+
+void ch_peer_close_after_write(struct ch_peer *peer)
+{
+    if (peer->fd < 0 || peer->wants_close)
+        return;
+    peer->wants_close = true;
+    event_del(peer->read_event);
+    if (peer->end_is_noted) // dead already: its report becomes the close
+        return;
+    if (ch_peer_pending(peer) == 0) {
+        peer->end_is_noted = true;
+        ch_loop_defer(peer->loop, &peer->end_note, close_when_flushed, peer);
+    }
+}
+
+// ---- deadlines
+
+static bool is_overdue(const struct ch_peer *peer, int64_t now_ns)
+{
+    if (peer->deadline_ns && now_ns >= peer->deadline_ns)
+        return true;
+    return ch_peer_pending(peer) && now_ns - peer->progress_ns > peer->loop->write_stall_ns;
+}
+
+void ch_peer_sweep(struct ch_loop *loop)
+{
+    int64_t now_ns = ch_loop_now_ns(loop);
+    for (struct ch_peer *peer = loop->peers; peer; peer = peer->sweep_next) {
+        if (!is_overdue(peer, now_ns) || peer->end_is_noted)
+            continue;
+        peer->deadline_ns = 0;
+        peer->progress_ns = now_ns;
+        note_end(peer, CH_PEER_TIMEOUT);
+    }
+}

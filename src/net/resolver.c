@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "net/resolver.h"
+
+#include "base/clock.h"
+#include "base/secret.h"
+#include "base/str.h"
+
+#include <arpa/inet.h>
+#include <netdb.h>
+#include <pthread.h>
+#include <signal.h>
+
+#define THREADS_MAX   8
+#define HOST_MAX      254 // bytes of a name with its NUL (RFC 1035 §2.3.4)
+#define CACHE_ENTRIES 64  // distinct upstream hosts; more simply resolve more often
+#define FRESH_NS      (INT64_C(30000) * CH_NS_PER_MS)
+
+struct lookup {
+    struct lookup *next;
+    struct ch_resolver *resolver;
+    struct ch_loop *loop;
+    ch_resolver_fn fn;
+    void *arg;
+    uint16_t port;
+    char host[HOST_MAX];
+    struct ch_addresses found;
+};
+
+struct cached {
+    char host[HOST_MAX]; // "" : free
+    int64_t resolved_ns;
+    struct ch_addresses found; // ports are zero
+};
+
+struct ch_resolver {
+    pthread_mutex_t lock; // guards everything below; never held across getaddrinfo
+    pthread_cond_t wake;
+    struct lookup *first, **end;
+    bool is_stopping;
+    struct cached cache[CACHE_ENTRIES];
+    unsigned next_victim;
+    unsigned thread_count;
+    pthread_t threads[THREADS_MAX];
+};
+
+static void set_port(struct ch_addresses *addresses, uint16_t port)
+{
+    for (unsigned i = 0; i < addresses->count; i++)
+        addresses->address[i].sin6_port = htons(port); // both families keep the port at this place
+}
+
+static bool parse_literal(const char *host, uint16_t port, struct ch_addresses *out)
+{
+    struct sockaddr_in *v4 = (struct sockaddr_in *)(void *)&out->address[0];
+    memset(out, 0, sizeof *out);
+    if (strcmp(host, "localhost") == 0)
+        host = "127.0.0.1";
+    if (inet_pton(AF_INET, host, &v4->sin_addr) == 1)
+        v4->sin_family = AF_INET;
+    else if (inet_pton(AF_INET6, host, &out->address[0].sin6_addr) == 1)
+        out->address[0].sin6_family = AF_INET6;
+    else
+        return false;
+    out->count = 1;
+    set_port(out, port);
+    return true;
+}
+
+static struct cached *find_cached(struct ch_resolver *resolver, const char *host)
+{
+    for (size_t i = 0; i < CACHE_ENTRIES; i++)
+        if (strcmp(resolver->cache[i].host, host) == 0)
+            return &resolver->cache[i];
+    return NULL;
+}
+
+static void resolve(const char *host, struct ch_addresses *out)
+{
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG}, *list = NULL;
+    *out = (struct ch_addresses){0};
+    if (getaddrinfo(host, NULL, &hints, &list) != 0)
+        return;
+    for (struct addrinfo *i = list; i && out->count < CH_ADDRESSES_MAX; i = i->ai_next) {
+        if (i->ai_family != AF_INET && i->ai_family != AF_INET6)
+            continue;
+        memcpy(&out->address[out->count++], i->ai_addr, i->ai_addrlen);
+    }
+    freeaddrinfo(list);
+}
+
+// Keeps a good answer; replaces a bad one by the last good one.
+static void reconcile(struct ch_resolver *resolver, const char *host, struct ch_addresses *found)
+{
+    struct cached *cached = find_cached(resolver, host);
+    if (found->count == 0) {
+        if (cached)
+            *found = cached->found;
+        return;
+    }
+    if (!cached) {
+        cached = &resolver->cache[resolver->next_victim++ % CACHE_ENTRIES];
+        ch_span_copy(ch_span_of(host), cached->host, sizeof cached->host);
+    }
+    cached->found = *found;
+    cached->resolved_ns = ch_clock_mono_ns();
+}
+
+static void deliver(void *arg)
+{
+    struct lookup *lookup = arg;
+    lookup->fn(lookup->arg, &lookup->found);
+    ch_zfree(lookup);
+}
+
+static struct lookup *take_next(struct ch_resolver *resolver)
+{
+    while (!resolver->first && !resolver->is_stopping)
+        pthread_cond_wait(&resolver->wake, &resolver->lock);
+    struct lookup *lookup = resolver->first;
+    if (!lookup || resolver->is_stopping)
+        return NULL;
+    resolver->first = lookup->next;
+    if (!resolver->first)
+        resolver->end = &resolver->first;
+    return lookup;
+}
+
+static void *run(void *arg)
+{
+    struct ch_resolver *resolver = arg;
+    struct lookup *lookup;
+    pthread_mutex_lock(&resolver->lock);
+    while ((lookup = take_next(resolver))) {
+        pthread_mutex_unlock(&resolver->lock);
+        resolve(lookup->host, &lookup->found);
+        pthread_mutex_lock(&resolver->lock);
+        reconcile(resolver, lookup->host, &lookup->found);
+        pthread_mutex_unlock(&resolver->lock);
+        set_port(&lookup->found, lookup->port);
+        if (ch_loop_post(lookup->loop, deliver, lookup))
+            ch_zfree(lookup); // the loop's letterbox is full: the asker's deadline ends its wait
+        pthread_mutex_lock(&resolver->lock);
+    }
+    pthread_mutex_unlock(&resolver->lock);
+    return NULL;
+}
+
+enum ch_err ch_resolver_start(unsigned threads, struct ch_resolver **resolver_out)
+{
+    struct ch_resolver *resolver = ch_zcalloc(1, sizeof *resolver);
+    if (!resolver)
+        return CH_ERR_NOMEM;
+    pthread_mutex_init(&resolver->lock, NULL);
+    pthread_cond_init(&resolver->wake, NULL);
+    resolver->end = &resolver->first;
+    // Signals belong to the thread that waits for them.
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    while (resolver->thread_count < threads && resolver->thread_count < THREADS_MAX &&
+           pthread_create(&resolver->threads[resolver->thread_count], NULL, run, resolver) == 0)
+        resolver->thread_count++;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (resolver->thread_count == 0) {
+        ch_resolver_stop(resolver);
+        return CH_ERR_UNAVAILABLE;
+    }
+    *resolver_out = resolver;
+    return CH_OK;
+}
+
+void ch_resolver_stop(struct ch_resolver *resolver)
+{
+    if (!resolver)
+        return;
+    pthread_mutex_lock(&resolver->lock);
+    resolver->is_stopping = true;
+    pthread_cond_broadcast(&resolver->wake);
+    pthread_mutex_unlock(&resolver->lock);
+    for (unsigned i = 0; i < resolver->thread_count; i++)
+        pthread_join(resolver->threads[i], NULL);
+    while (resolver->first) {
+        struct lookup *lookup = resolver->first;
+        resolver->first = lookup->next;
+        ch_zfree(lookup);
+    }
+    pthread_cond_destroy(&resolver->wake);
+    pthread_mutex_destroy(&resolver->lock);
+    ch_zfree(resolver);
+}
+
+static bool find_fresh(struct ch_resolver *resolver, const char *host, struct ch_addresses *out)
+{
+    const struct cached *cached = find_cached(resolver, host);
+    if (!cached || ch_clock_mono_ns() - cached->resolved_ns > FRESH_NS)
+        return false;
+    *out = cached->found;
+    return true;
+}
+
+enum ch_err ch_resolver_lookup(struct ch_resolver *resolver, struct ch_loop *loop, const char *host,
+                               uint16_t port, ch_resolver_fn fn, void *arg,
+                               struct ch_addresses *addresses_out)
+{
+    if (parse_literal(host, port, addresses_out))
+        return CH_OK;
+    struct lookup *lookup = ch_zcalloc(1, sizeof *lookup);
+    if (!lookup)
+        return CH_ERR_NOMEM;
+    *lookup =
+        (struct lookup){.resolver = resolver, .loop = loop, .fn = fn, .arg = arg, .port = port};
+    if (!ch_span_copy(ch_span_of(host), lookup->host, sizeof lookup->host)) {
+        ch_zfree(lookup);
+        return CH_ERR_INVALID;
+    }
+    pthread_mutex_lock(&resolver->lock);
+    bool is_fresh = find_fresh(resolver, host, addresses_out);
+    if (!is_fresh) {
+        *resolver->end = lookup;
+        resolver->end = &lookup->next;
+        pthread_cond_signal(&resolver->wake);
+    }
+    pthread_mutex_unlock(&resolver->lock);
+    if (!is_fresh)
+        return CH_ERR_AGAIN;
+    ch_zfree(lookup);
+    set_port(addresses_out, port);
+    return CH_OK;
+}

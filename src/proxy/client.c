@@ -1,0 +1,322 @@
+// SPDX-License-Identifier: Apache-2.0
+// A client's connection: requests come in one after the other, each becomes an exchange.
+#include "shared.h"
+
+#include "base/log.h"
+#include "base/secret.h"
+
+#include <unistd.h>
+
+// A client that shuts its sending side together with its request still waits for the answer
+// (security.md §3.62); one that does so later has hung up (wire.md §5: SDKs close the socket when
+// an application stops a call).
+#define HALF_CLOSE_GRACE_NS (INT64_C(50) * CH_NS_PER_MS)
+
+static void set_deadline(struct client *c, int64_t after_ms)
+{
+    ch_peer_set_deadline(&c->peer, ch_loop_now_ns(c->pl->loop) + after_ms * CH_NS_PER_MS);
+}
+
+static const struct ch_config *config_of(const struct client *c)
+{
+    return c->pl->proxy->options.config;
+}
+
+static void unlink_client(struct client *c)
+{
+    if (c->prev)
+        c->prev->next = c->next;
+    else
+        c->pl->clients = c->next;
+    if (c->next)
+        c->next->prev = c->prev;
+}
+
+static void free_client(void *arg)
+{
+    ch_zfree(arg);
+}
+
+void client_abandon(struct client *c)
+{
+    CH_ASSERT(!c->x);
+    ch_peer_close(&c->peer);
+    unlink_client(c);
+    ch_loop_defer(c->pl->loop, &c->freeing, free_client, c);
+}
+
+static void close_politely(struct client *c)
+{
+    c->is_closing = true;
+    ch_peer_close_after_write(&c->peer); // on_end(CH_PEER_CLOSED) frees
+}
+
+static void expect_next_request(struct client *c)
+{
+    c->state = REQUEST_HEAD;
+    c->has_partial_head = false;
+    ch_http1_request_init(&c->parser);
+    set_deadline(c, config_of(c)->timeouts.idle);
+}
+
+void client_exchange_over(struct client *c, bool keep_alive)
+{
+    c->x = NULL;
+    if (!ch_peer_is_open(&c->peer)) {
+        if (c->peer.fd < 0)
+            client_abandon(c);
+        return;
+    }
+    if (!keep_alive || c->is_half_closed || c->pl->is_draining) {
+        close_politely(c);
+        return;
+    }
+    expect_next_request(c);
+    ch_peer_resume(&c->peer); // a pipelined request may be waiting
+}
+
+// ---- the request's body
+
+// Takes one span of decoded body: borrowed when it is the whole body, else copied behind the head.
+static bool take_body(struct exchange *x, struct ch_span payload, bool is_whole)
+{
+    const struct ch_config *config = config_of(x->client);
+    x->body_got += payload.len;
+    if (x->body_got > (size_t)config->limits.body_bytes) {
+        respond_denial(
+            x, &(struct denial){413, "body_too_large", "The request body is too large.", 0, true},
+            CH_END_DENIED);
+        return false;
+    }
+    if (x->body_is_json && !x->body_failed && payload.len)
+        x->body_failed = ch_json_scan_feed(&x->json, payload) != CH_OK;
+    if (is_whole && x->request.len == 0) {
+        x->body = payload;
+        return true;
+    }
+    if (forward_hold_body(x, payload) != CH_OK) {
+        respond_denial(x, &(struct denial){503, "out_of_memory", "Out of memory.", 1, true},
+                       CH_END_DENIED);
+        return false;
+    }
+    return true;
+}
+
+static void complete_request(struct client *c)
+{
+    struct exchange *x = c->x;
+    c->state = REQUEST_COMPLETE;
+    ch_peer_set_deadline(&c->peer, 0);
+    x->complete_ns = ch_loop_now_ns(c->pl->loop);
+    if (x->request.len)
+        x->body = ch_span_sub(ch_buf_span(&x->request), x->head.size);
+    if (gate_request(x))
+        forward_start(x);
+}
+
+static size_t step_body(struct client *c, struct ch_span bytes)
+{
+    struct exchange *x = c->x;
+    size_t total = 0, used;
+    for (;;) {
+        struct ch_span payload;
+        struct ch_http1_error error;
+        enum ch_http1_verdict verdict = ch_http1_body_step(
+            &x->body_framing, ch_span_sub(bytes, total), &used, &payload, &error);
+        total += used;
+        if (verdict == CH_HTTP1_ERROR) {
+            respond_denial(x,
+                           &(struct denial){error.status, "invalid_framing", error.text, 0, true},
+                           CH_END_DENIED);
+            return bytes.len;
+        }
+        bool is_done = verdict == CH_HTTP1_DONE;
+        if (payload.len && !take_body(x, payload, is_done && x->body_got == 0))
+            return bytes.len;
+        if (is_done) {
+            complete_request(c);
+            return total;
+        }
+        if (total == bytes.len) {
+            set_deadline(c, config_of(c)->timeouts.body);
+            return total;
+        }
+    }
+}
+
+// ---- the request's head
+
+static void answer_expectation(struct client *c)
+{
+    static const char interim[] = "HTTP/1.1 100 Continue\r\n\r\n";
+    struct iovec part = {(void *)(uintptr_t)interim, sizeof interim - 1};
+    if (ch_peer_write(&c->peer, &part, 1) != CH_OK)
+        return; // on_end follows
+}
+
+static void begin(struct client *c, const struct ch_http1_head *head, const char *base)
+{
+    struct exchange *x = c->x;
+    exchange_start_clock(x);
+    x->head_base = base;
+    x->target = ch_target_split((struct ch_span){base + head->target_at, head->target_len});
+    x->wants_keep_alive = head->keep_alive;
+    x->is_http10 = head->minor_version == 0;
+    ch_http1_body_init(&x->body_framing, head);
+    c->state = REQUEST_BODY;
+}
+
+static size_t step_head(struct client *c, struct ch_span bytes)
+{
+    struct ch_http1_error error;
+    if (!c->x && !(c->x = exchange_begin(c))) {
+        client_abandon(c);
+        return bytes.len;
+    }
+    struct exchange *x = c->x;
+    switch (ch_http1_head_parse(&c->parser, bytes, &x->head, &error)) {
+    case CH_HTTP1_MORE:
+        if (!c->has_partial_head) {
+            c->has_partial_head = true;
+            set_deadline(c, config_of(c)->timeouts.head); // absolute: a trickle does not move it
+        }
+        return 0;
+    case CH_HTTP1_ERROR:
+        respond_parse_error(c, &error);
+        return bytes.len;
+    case CH_HTTP1_DONE:
+        break;
+    }
+    size_t size = x->head.size;
+    begin(c, &x->head, bytes.ptr);
+    if (!gate_head(x))
+        return size;
+    if (ch_http1_body_is_empty(&x->body_framing)) {
+        complete_request(c);
+        return size;
+    }
+    if (x->head.expect_continue && bytes.len == size)
+        answer_expectation(c);
+    set_deadline(c, config_of(c)->timeouts.body);
+    return size;
+}
+
+static size_t on_client_bytes(void *arg, struct ch_span bytes)
+{
+    struct client *c = arg;
+    size_t used = 0;
+    while (used < bytes.len && ch_peer_is_open(&c->peer)) {
+        struct ch_span rest = ch_span_sub(bytes, used);
+        if (c->state == REQUEST_COMPLETE)
+            break; // pipelined: it waits its turn in the peer's buffer
+        size_t step = c->state == REQUEST_HEAD ? step_head(c, rest) : step_body(c, rest);
+        if (step == 0)
+            break;
+        used += step;
+    }
+    // What is borrowed from `bytes` must not outlive this call.
+    if (c->x && ch_peer_is_open(&c->peer) && c->state != REQUEST_HEAD)
+        forward_hold_request(c->x);
+    return used;
+}
+
+// ---- the connection
+
+static void on_client_ready(void *arg)
+{
+    struct client *c = arg;
+    set_deadline(c, config_of(c)->timeouts.head); // TLS is up, the head may take its time now
+}
+
+static void on_client_writable(void *arg)
+{
+    struct client *c = arg;
+    if (c->x)
+        relay_client_writable(c->x);
+}
+
+// The client is gone, or as good as gone: whatever was under way for it ends.
+static void drop(struct client *c)
+{
+    ch_peer_close(&c->peer);
+    if (c->x)
+        exchange_end(c->x, CH_END_CLIENT_GONE, false);
+    else
+        client_abandon(c);
+}
+
+static void on_client_timeout(struct client *c)
+{
+    if (c->state == REQUEST_HEAD && !c->has_partial_head) {
+        drop(c); // idle between requests: closing says enough
+    } else if (c->state == REQUEST_HEAD) {
+        respond_parse_error(c, &(struct ch_http1_error){408, "the request head took too long"});
+    } else if (c->state == REQUEST_BODY) {
+        respond_denial(
+            c->x,
+            &(struct denial){408, "request_timeout", "The request body took too long.", 0, true},
+            CH_END_TIMEOUT);
+    } else {
+        drop(c); // it stopped reading its answer
+    }
+}
+
+static void on_client_end(void *arg, enum ch_peer_end end)
+{
+    struct client *c = arg;
+    bool is_early = c->x && c->state == REQUEST_COMPLETE &&
+                    ch_loop_now_ns(c->pl->loop) - c->x->complete_ns < HALF_CLOSE_GRACE_NS;
+    switch (end) {
+    case CH_PEER_EOF:
+        if (is_early)
+            c->is_half_closed = true;
+        else
+            drop(c);
+        return;
+    case CH_PEER_TIMEOUT:
+        if (ch_peer_pending(&c->peer))
+            drop(c); // it stopped reading
+        else
+            on_client_timeout(c);
+        return;
+    case CH_PEER_RESET:
+    case CH_PEER_TLS:
+    case CH_PEER_REFUSED:
+    case CH_PEER_CLOSED:
+        drop(c);
+        return;
+    }
+}
+
+static const struct ch_peer_handler client_handler = {.on_ready = on_client_ready,
+                                                      .on_bytes = on_client_bytes,
+                                                      .on_writable = on_client_writable,
+                                                      .on_end = on_client_end};
+
+void client_accept(struct ch_proxy_loop *pl, int fd, struct ch_tls *tls, const char *address)
+{
+    struct ssl_st *session = NULL;
+    struct client *c = ch_zcalloc(1, sizeof *c);
+    if (!c || pl->is_draining)
+        goto fail;
+    c->pl = pl;
+    if (tls && ch_tls_session_new(tls, NULL, &session))
+        goto fail;
+    if (ch_peer_open(&c->peer, pl->loop, fd, session, false, &client_handler, c)) {
+        ch_tls_session_free(session);
+        goto fail;
+    }
+    ch_span_copy(ch_span_of(address), c->address, sizeof c->address);
+    c->next = pl->clients;
+    if (pl->clients)
+        pl->clients->prev = c;
+    pl->clients = c;
+    expect_next_request(c);
+    if (tls)
+        set_deadline(c, config_of(c)->timeouts.head); // the handshake counts as part of the head
+    return;
+
+fail:
+    close(fd);
+    ch_zfree(c);
+}

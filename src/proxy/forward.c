@@ -1,0 +1,442 @@
+// SPDX-License-Identifier: Apache-2.0
+// The request goes upstream: head rewritten, credential opened and wiped, body spliced, bytes
+// written.
+#include "shared.h"
+
+#include "base/secret.h"
+
+#define SLICE_BYTES (256 * 1024) // of a large body, given to the kernel at a time
+
+// ---- holding what is borrowed
+
+// Points everything that was borrowed at the copy of the head.
+static void rebase(struct exchange *x)
+{
+    size_t suffix_at = x->suffix.ptr ? (size_t)(x->suffix.ptr - x->head_base) : 0;
+    x->head_base = x->request.ptr;
+    x->target =
+        ch_target_split((struct ch_span){x->head_base + x->head.target_at, x->head.target_len});
+    if (x->suffix.ptr)
+        x->suffix.ptr = x->head_base + suffix_at;
+}
+
+enum ch_err forward_hold_body(struct exchange *x, struct ch_span payload)
+{
+    enum ch_err err = CH_OK;
+    size_t expected = payload.len;
+    if (x->request.len == 0) {
+        if (x->head.framing == CH_FRAMING_LENGTH)
+            expected = (size_t)x->head.content_length; // one allocation for all of it
+        err = ch_buf_reserve(&x->request, x->head.size + expected);
+        if (!err)
+            err = ch_buf_append(&x->request, x->head_base, x->head.size);
+    }
+    if (!err)
+        err = ch_buf_append_span(&x->request, payload);
+    if (!err)
+        rebase(x);
+    return err;
+}
+
+void forward_hold_request(struct exchange *x)
+{
+    struct ch_span body = x->body;
+    if (x->sent_ns || x->request.len)
+        return;
+    if (forward_hold_body(x, body) != CH_OK) {
+        respond_denial(x, &(struct denial){503, "out_of_memory", "Out of memory.", 1, true},
+                       CH_END_DENIED);
+        return;
+    }
+    x->body = (struct ch_span){x->request.ptr + x->head.size, body.len};
+}
+
+// ---- the splice that asks for usage
+
+static size_t skip_blanks(struct ch_span text, size_t at)
+{
+    while (at < text.len && strchr(" \t\r\n", text.ptr[at]))
+        at++;
+    return at;
+}
+
+static void splice(struct exchange *x, size_t at, size_t end, struct ch_span insert)
+{
+    x->splice_at = at;
+    x->splice_end = end;
+    x->insert = insert;
+    x->drops_usage_event = true;
+}
+
+// A streamed chat states its usage only when asked (wire.md §2.1). We ask when the client did not,
+// by an edit at a known offset, and take the one event that this adds out of the answer again.
+static void ask_for_usage(struct exchange *x)
+{
+    const struct request_facts *facts = &x->facts;
+    if (!x->is_stream || !x->route->takes_include_usage || !x->provider->row.injects_usage ||
+        facts->includes_usage)
+        return;
+    if (!facts->has_options) {
+        size_t at = skip_blanks(x->body, 0) + 1;
+        splice(x, at, at, CH_SPAN("\"stream_options\":{\"include_usage\":true},"));
+    } else if (!facts->options_is_object) {
+        splice(x, facts->options_at, facts->options_end, CH_SPAN("{\"include_usage\":true}"));
+    } else if (facts->has_include) {
+        splice(x, facts->include_at, facts->include_end, CH_SPAN("true"));
+    } else {
+        size_t at = facts->options_at + 1;
+        bool is_empty = x->body.ptr[skip_blanks(x->body, at)] == '}';
+        splice(x, at, at,
+               is_empty ? CH_SPAN("\"include_usage\":true") : CH_SPAN("\"include_usage\":true,"));
+    }
+}
+
+// ---- the head
+
+static bool has_underscore(struct ch_span name)
+{
+    return memchr(name.ptr, '_', name.len) != NULL;
+}
+
+// Whether a client's field goes upstream as it is. Credentials, hop-by-hop fields and everything
+// that names another account or another proxy stay here (design.md §4.6, security.md §4.16–17).
+static bool passes(const struct exchange *x, const struct ch_http1_field *field)
+{
+    struct ch_span name = ch_http1_name(x->head_base, field);
+    switch (field->id) {
+    case CH_FIELD_HOST:
+    case CH_FIELD_CONTENT_LENGTH:
+    case CH_FIELD_CONTENT_ENCODING:
+    case CH_FIELD_TRANSFER_ENCODING:
+    case CH_FIELD_CONNECTION:
+    case CH_FIELD_EXPECT:
+    case CH_FIELD_ACCEPT_ENCODING:
+    case CH_FIELD_HOP_BY_HOP:
+    case CH_FIELD_AUTHORIZATION:
+    case CH_FIELD_X_API_KEY:
+    case CH_FIELD_X_GOOG_API_KEY:
+    case CH_FIELD_API_KEY:
+    case CH_FIELD_SEC_WEBSOCKET_PROTOCOL:
+    case CH_FIELD_COOKIE:
+    case CH_FIELD_FORWARDING:
+    case CH_FIELD_ACCOUNT:
+    case CH_FIELD_OTHER_GATEWAY:
+    case CH_FIELD_CHAPERONE:
+    case CH_FIELD_IDEMPOTENCY_KEY: // written anew, below
+        return false;
+    case CH_FIELD_CONTENT_TYPE:
+    case CH_FIELD_USER_AGENT:
+    case CH_FIELD_LOCATION:
+    case CH_FIELD_ANTHROPIC_VERSION:
+    case CH_FIELD_REQUEST_ID:
+    case CH_FIELD_X_GOOG_UPLOAD_URL:
+    case CH_FIELD_OTHER:
+        return !has_underscore(name) &&
+               !ch_http1_is_connection_option(&x->head, x->head_base, name);
+    }
+    return false;
+}
+
+static enum ch_err append_target(const struct exchange *x, struct ch_buf *out)
+{
+    struct ch_span value, whole, query = x->target.query;
+    enum ch_err err = ch_buf_append_span(out, x->provider->base_path);
+    if (!err)
+        err = ch_buf_append_span(out, ch_route_upstream_infix(x->provider->row.type, x->route));
+    if (!err)
+        err = ch_buf_append_span(out, x->suffix);
+    if (err || !query.ptr)
+        return err;
+    bool has_key =
+        x->dialect == CH_DIALECT_GEMINI && ch_query_find(query, CH_SPAN("key"), &value, &whole);
+    size_t before = has_key ? (size_t)(whole.ptr - query.ptr) : query.len;
+    size_t after_at = has_key ? before + whole.len : query.len;
+    if (before + (query.len - after_at) == 0)
+        return CH_OK;
+    err = ch_buf_append(out, "?", 1);
+    if (!err)
+        err = ch_buf_append(out, query.ptr, before);
+    if (!err)
+        err = ch_buf_append_span(out, ch_span_sub(query, after_at));
+    return err;
+}
+
+static enum ch_err append_field(struct ch_buf *out, struct ch_span name, struct ch_span value)
+{
+    enum ch_err err = ch_buf_reserve(out, name.len + value.len + 4);
+    if (err)
+        return err;
+    char *at = out->ptr + out->len;
+    memcpy(at, name.ptr, name.len);
+    memcpy(at + name.len, ": ", 2);
+    memcpy(at + name.len + 2, value.ptr, value.len);
+    memcpy(at + name.len + 2 + value.len, "\r\n", 2);
+    out->len += name.len + value.len + 4;
+    return CH_OK;
+}
+
+// Tenants share the provider's account, so equal keys of two tenants must not meet there
+// (security.md T29).
+static enum ch_err append_idempotency_key(const struct exchange *x, struct ch_buf *out)
+{
+    const struct ch_http1_field *field = ch_http1_find(&x->head, CH_FIELD_IDEMPOTENCY_KEY);
+    if (!field)
+        return CH_OK;
+    struct ch_span value = ch_http1_value(x->head_base, field);
+    return ch_buf_append_format(out, "Idempotency-Key: %.*s-%.*s\r\n", (int)sizeof x->public_id,
+                                x->public_id, CH_SPAN_ARG(value));
+}
+
+// Dates compare as text.
+static bool anthropic_takes_bearer(const struct exchange *x)
+{
+    const struct ch_http1_field *version = ch_http1_find(&x->head, CH_FIELD_ANTHROPIC_VERSION);
+    struct ch_span oldest = CH_SPAN("2023-06-01");
+    if (!version)
+        return false;
+    struct ch_span value = ch_http1_value(x->head_base, version);
+    return value.len == oldest.len && memcmp(value.ptr, oldest.ptr, oldest.len) > 0;
+}
+
+// Opens the credential for this one request. What it leaves on the stack is wiped here; the head
+// that holds it is wiped as soon as it is written.
+static enum ch_err append_credential(struct exchange *x, struct ch_buf *out)
+{
+    unsigned char plain[CH_VAULT_PLAIN_MAX];
+    size_t size = 0;
+    struct ch_vault_binding binding;
+    ch_provider_binding(&x->provider->row, &binding);
+    enum ch_err err = ch_vault_open(
+        x->pl->vault, &binding,
+        (struct ch_span){(const char *)x->provider->row.sealed, x->provider->row.sealed_size},
+        plain, &size);
+    if (err)
+        return err;
+    struct ch_span credential = {(const char *)plain, size};
+    echo_guard_init(&x->echo, credential);
+    err = ch_buf_append_span(
+        out, ch_provider_credential_field(x->provider->row.type, anthropic_takes_bearer(x)));
+    if (!err)
+        err = ch_buf_append_span(out, credential);
+    if (!err)
+        err = ch_buf_append(out, "\r\n", 2);
+    ch_wipe(plain, size);
+    return err;
+}
+
+static enum ch_err append_length(const struct exchange *x, struct ch_buf *out)
+{
+    char digits[32];
+    size_t value = x->upstream_total, at = sizeof digits;
+    if (!x->route->is_post)
+        return CH_OK;
+    do
+        digits[--at] = (char)('0' + value % 10);
+    while (value /= 10);
+    return append_field(out, CH_SPAN("Content-Length"),
+                        (struct ch_span){digits + at, sizeof digits - at});
+}
+
+static enum ch_err build_head(struct exchange *x, struct ch_buf *out)
+{
+    ch_buf_clear(out);
+    enum ch_err err =
+        ch_buf_append_span(out, x->route->is_post ? CH_SPAN("POST ") : CH_SPAN("GET "));
+    if (!err)
+        err = append_target(x, out);
+    if (!err)
+        err = ch_buf_append_span(out, CH_SPAN(" HTTP/1.1\r\n"));
+    if (!err)
+        err = append_field(out, CH_SPAN("Host"), x->provider->host_field);
+    for (uint32_t i = 0; i < x->head.field_count && !err; i++) {
+        const struct ch_http1_field *field = &x->head.fields[i];
+        if (passes(x, field))
+            err = append_field(out, ch_http1_name(x->head_base, field),
+                               ch_http1_value(x->head_base, field));
+    }
+    if (!err)
+        err = append_idempotency_key(x, out);
+    if (!err) // the meter reads along, so the answer must come uncompressed
+        err = append_field(out, CH_SPAN("Accept-Encoding"), CH_SPAN("identity"));
+    if (!err)
+        err = append_length(x, out);
+    if (!err)
+        err = append_credential(x, out);
+    if (!err)
+        err = ch_buf_append(out, "\r\n", 2);
+    return err;
+}
+
+// ---- writing
+
+// Adds the part of `segment` that lies in the window [*skip, …) of at most *room bytes.
+static int add_part(struct iovec *parts, int count, struct ch_span segment, size_t *skip,
+                    size_t *room)
+{
+    if (*skip >= segment.len) {
+        *skip -= segment.len;
+        return count;
+    }
+    struct ch_span rest = ch_span_sub(segment, *skip);
+    *skip = 0;
+    if (rest.len > *room)
+        rest.len = *room;
+    *room -= rest.len;
+    if (rest.len)
+        parts[count++] = (struct iovec){(void *)(uintptr_t)rest.ptr, rest.len};
+    return count;
+}
+
+// The body as it goes upstream: before the splice, the insertion, behind the splice.
+static int body_parts(const struct exchange *x, struct iovec *parts, int count, size_t room)
+{
+    size_t skip = x->upstream_sent;
+    struct ch_span before = {x->body.ptr, x->splice_at};
+    struct ch_span after = x->body.ptr ? ch_span_sub(x->body, x->splice_end) : x->body;
+    count = add_part(parts, count, before, &skip, &room);
+    count = add_part(parts, count, x->insert, &skip, &room);
+    return add_part(parts, count, after, &skip, &room);
+}
+
+static void finish_sending(struct exchange *x)
+{
+    x->sent_ns = ch_clock_mono_ns();
+    ch_buf_fini(&x->request);
+    x->body = x->suffix = (struct ch_span){0};
+    ch_peer_set_deadline(&x->upstream->peer,
+                         ch_loop_now_ns(x->pl->loop) +
+                             x->pl->proxy->options.config->timeouts.first_byte * CH_NS_PER_MS);
+}
+
+// Writes slices until everything is out or the peer is blocked. `head`: empty after the first call.
+static void send_more(struct exchange *x, struct ch_span head)
+{
+    struct ch_peer *peer = &x->upstream->peer;
+    do {
+        struct iovec parts[4];
+        int count = 0;
+        if (head.len)
+            parts[count++] = (struct iovec){(void *)(uintptr_t)head.ptr, head.len};
+        size_t left = x->upstream_total - x->upstream_sent;
+        size_t slice = left < SLICE_BYTES ? left : SLICE_BYTES;
+        count = body_parts(x, parts, count, slice);
+        if (ch_peer_write(peer, parts, count) != CH_OK)
+            return; // on_end follows in this turn
+        head.len = 0;
+        x->upstream_sent += slice;
+    } while (x->upstream_sent < x->upstream_total && !ch_peer_is_blocked(peer));
+    if (x->upstream_sent == x->upstream_total)
+        finish_sending(x);
+}
+
+static void fail_unsent(struct exchange *x, enum ch_err err)
+{
+    exchange_warn(x, "forward_failed", ch_err_name(err));
+    if (err == CH_ERR_CORRUPT)
+        respond_denial(x,
+                       &(struct denial){.status = 502,
+                                        .code = "credential_unreadable",
+                                        .message = "The provider's credential cannot be opened."},
+                       CH_END_DENIED);
+    else if (err == CH_ERR_LIMIT)
+        respond_denial(x,
+                       &(struct denial){.status = 431,
+                                        .code = "head_too_large",
+                                        .message = "The request head is too large."},
+                       CH_END_DENIED);
+    else
+        respond_denial(x,
+                       &(struct denial){.status = 503,
+                                        .code = "out_of_memory",
+                                        .message = "Out of memory.",
+                                        .retry_after_s = 1},
+                       CH_END_DENIED);
+}
+
+static void send_request(struct exchange *x)
+{
+    struct ch_buf *head = &x->pl->head_out;
+    x->response_state = RESPONSE_HEAD;
+    x->ready_ns = ch_loop_now_ns(x->pl->loop);
+    ch_http1_response_init(&x->response_parser, false);
+    enum ch_err err = build_head(x, head);
+    if (err)
+        fail_unsent(x, err);
+    else
+        send_more(x, ch_buf_span(head));
+    ch_wipe(head->ptr, head->len);
+}
+
+// ---- the upstream's side of the conversation
+
+static void on_upstream_ready(void *arg)
+{
+    send_request(arg);
+}
+
+static size_t on_upstream_bytes(void *arg, struct ch_span bytes)
+{
+    return relay_bytes(arg, bytes);
+}
+
+static void on_upstream_writable(void *arg)
+{
+    struct exchange *x = arg;
+    if (!x->sent_ns)
+        send_more(x, (struct ch_span){0});
+}
+
+static void on_upstream_end(void *arg, enum ch_peer_end end)
+{
+    relay_upstream_end(arg, end);
+}
+
+const struct ch_peer_handler forward_handler = {.on_ready = on_upstream_ready,
+                                                .on_bytes = on_upstream_bytes,
+                                                .on_writable = on_upstream_writable,
+                                                .on_end = on_upstream_end};
+
+// ---- start
+
+static enum ch_err claim_slot(struct exchange *x)
+{
+    struct ch_span model = {x->facts.model, x->facts.model_len};
+    struct ch_inflight inflight = {.id = x->id,
+                                   .started_at_ms = x->started_at_ms,
+                                   .key_id = x->key_id,
+                                   .attribution_id = x->attribution_id,
+                                   .provider_id = x->provider->row.id,
+                                   .dialect = (uint8_t)x->dialect,
+                                   .endpoint = (uint8_t)x->route->endpoint,
+                                   .is_stream = x->is_stream,
+                                   .request_bytes = (int64_t)x->body_got,
+                                   .model_asked = model,
+                                   .model_sent = model};
+    enum ch_err err =
+        ch_usage_journal_claim(x->pl->proxy->options.journal, x->pl->index, &inflight, &x->slot);
+    x->has_slot = err == CH_OK;
+    return err;
+}
+
+// Accounting comes first: what cannot be recorded is not forwarded.
+void forward_start(struct exchange *x)
+{
+    ask_for_usage(x);
+    x->upstream_total = x->body.len - (x->splice_end - x->splice_at) + x->insert.len;
+    if (claim_slot(x) != CH_OK) {
+        respond_denial(x,
+                       &(struct denial){.status = 503,
+                                        .code = "accounting_unavailable",
+                                        .message = "Too many requests are waiting to be recorded.",
+                                        .retry_after_s = 1},
+                       CH_END_DENIED);
+        return;
+    }
+    x->response_state = RESPONSE_CONNECTING;
+    enum ch_err err =
+        ch_upstream_acquire(x->pl->pool, &x->provider->target, &forward_handler, x, &x->upstream);
+    if (err)
+        fail_unsent(x, err);
+    else if (x->upstream->is_ready)
+        send_request(x);
+}

@@ -1,0 +1,413 @@
+// SPDX-License-Identifier: Apache-2.0
+// The gate: who is asking, for what, and may it. The head decides key and route, the whole request
+// the model.
+#include "shared.h"
+
+#include "domain/model_rule.h"
+
+#include <stdio.h>
+
+#define BEARER CH_SPAN("Bearer ")
+
+static bool deny(struct exchange *x, int status, const char *code, const char *message)
+{
+    respond_denial(x, &(struct denial){.status = status, .code = code, .message = message},
+                   CH_END_DENIED);
+    return false;
+}
+
+// One wording for every reason: an outsider learns nothing from it.
+static bool deny_key(struct exchange *x)
+{
+    return deny(x, 401, "invalid_api_key",
+                "Invalid API key. Use an active chaperone key (ch_…) as the API key.");
+}
+
+// ---- the key
+
+struct carriers {
+    struct ch_span token;
+    bool is_present, is_conflicting;
+};
+
+static void see_token(struct carriers *found, struct ch_span token)
+{
+    if (found->is_present && !ch_span_eq(found->token, token))
+        found->is_conflicting = true;
+    found->token = token;
+    found->is_present = true;
+}
+
+// RFC 6750 §2.1: the scheme ignores case, one space, then the token.
+static void see_authorization(struct carriers *found, struct ch_span value)
+{
+    struct ch_span scheme = BEARER;
+    bool is_bearer =
+        value.len > scheme.len && ch_span_ieq((struct ch_span){value.ptr, scheme.len}, scheme);
+    see_token(found, is_bearer ? ch_span_sub(value, scheme.len) : CH_SPAN(""));
+}
+
+static void collect_carriers(const struct exchange *x, struct carriers *found)
+{
+    struct ch_span whole, value;
+    for (uint32_t i = 0; i < x->head.field_count; i++) {
+        const struct ch_http1_field *field = &x->head.fields[i];
+        if (field->id == CH_FIELD_AUTHORIZATION)
+            see_authorization(found, ch_http1_value(x->head_base, field));
+        else if (field->id == CH_FIELD_X_API_KEY || field->id == CH_FIELD_X_GOOG_API_KEY ||
+                 field->id == CH_FIELD_API_KEY)
+            see_token(found, ch_http1_value(x->head_base, field));
+    }
+    // Old Gemini clients put the key into the URL (wire.md §1.1); nobody else may (security.md
+    // §4.15).
+    if (x->dialect == CH_DIALECT_GEMINI &&
+        ch_query_find(x->target.query, CH_SPAN("key"), &value, &whole))
+        see_token(found, value);
+}
+
+static const struct key_record *authenticate(struct exchange *x)
+{
+    struct carriers found = {0};
+    struct ch_wrapped_key parsed;
+    collect_carriers(x, &found);
+    if (!found.is_present || found.is_conflicting ||
+        ch_wrapped_key_parse(found.token, &parsed) != CH_OK)
+        return NULL;
+    const struct key_record *key =
+        registry_verify(x->pl->proxy->options.registry, parsed.id, found.token);
+    if (key)
+        memcpy(x->public_id, key->public_id, sizeof x->public_id);
+    return key;
+}
+
+static bool key_is_valid(const struct exchange *x, const struct key_record *key)
+{
+    return key->status == CH_KEY_ACTIVE &&
+           (key->expires_at_ms == 0 || x->started_at_ms < key->expires_at_ms);
+}
+
+// ---- the dialect and the route
+
+static enum ch_dialect dialect_by_fields(const struct exchange *x)
+{
+    if (ch_http1_find(&x->head, CH_FIELD_ANTHROPIC_VERSION) ||
+        ch_http1_find(&x->head, CH_FIELD_X_API_KEY))
+        return CH_DIALECT_ANTHROPIC;
+    if (ch_http1_find(&x->head, CH_FIELD_X_GOOG_API_KEY))
+        return CH_DIALECT_GEMINI;
+    return CH_DIALECT_OPENAI;
+}
+
+struct routing {
+    struct ch_span path;  // without dialect prefix
+    bool is_pinned;       // the prefix said which dialect
+    unsigned candidates;  // bit per dialect that knows the path
+    unsigned known_paths; // bit per dialect that knows it with the other method
+    struct ch_route_match match[3];
+};
+
+// Finds every dialect that could be meant. Done before the key is known, so that a refusal already
+// speaks the caller's dialect; nothing but the shape of errors depends on it before authentication.
+static void find_routes(struct exchange *x, struct routing *r)
+{
+    enum ch_dialect pinned;
+    bool is_post = x->head.method == CH_METHOD_POST;
+    *r = (struct routing){.path = x->target.path};
+    r->is_pinned = ch_route_prefix(x->target.path, &pinned, &r->path);
+    for (int d = CH_DIALECT_OPENAI; d <= CH_DIALECT_GEMINI; d++) {
+        if (r->is_pinned && pinned != (enum ch_dialect)d)
+            continue;
+        enum ch_route_result result =
+            ch_route_find((enum ch_dialect)d, r->path, is_post, &r->match[d]);
+        r->candidates |= (unsigned)(result == CH_ROUTE_FOUND) << d;
+        r->known_paths |= (unsigned)(result == CH_ROUTE_WRONG_METHOD) << d;
+    }
+    enum ch_dialect hint = dialect_by_fields(x);
+    unsigned possible = r->candidates ? r->candidates : r->known_paths;
+    if (r->is_pinned)
+        x->dialect = pinned;
+    else if (possible == 0 || possible & 1u << hint)
+        x->dialect = hint;
+    else
+        x->dialect = (enum ch_dialect)__builtin_ctz(possible);
+}
+
+static bool provider_serves(const struct provider_record *provider, enum ch_dialect dialect,
+                            const struct ch_route *route)
+{
+    return ch_provider_type_dialect(provider->row.type) == dialect &&
+           (!route->is_deployment || provider->row.type == CH_PROVIDER_AZURE);
+}
+
+// The first of the key's providers that speaks the dialect.
+static struct provider_record *find_provider(const struct exchange *x, const struct key_record *key,
+                                             enum ch_dialect dialect, const struct ch_route *route)
+{
+    for (unsigned i = 0; i < key->provider_count; i++) {
+        struct provider_record *provider =
+            registry_provider(x->pl->proxy->options.registry, key_record_provider(key, i));
+        if (provider && provider_serves(provider, dialect, route))
+            return provider;
+    }
+    return NULL;
+}
+
+// Where a path belongs to several dialects (/v1/models), the one hinted at by the fields wins if
+// the key can use it, else the first one it can use.
+static bool choose_route(struct exchange *x, const struct key_record *key, const struct routing *r)
+{
+    unsigned order[4] = {x->dialect, CH_DIALECT_OPENAI, CH_DIALECT_ANTHROPIC, CH_DIALECT_GEMINI};
+    for (int i = 0; i < 4; i++) {
+        unsigned d = order[i];
+        if (!(r->candidates & 1u << d))
+            continue;
+        struct provider_record *provider =
+            find_provider(x, key, (enum ch_dialect)d, r->match[d].route);
+        if (!provider)
+            continue;
+        x->dialect = (enum ch_dialect)d;
+        x->provider = provider;
+        provider_ref(provider);
+        x->route = r->match[d].route;
+        x->suffix = r->match[d].suffix;
+        if (x->route->model_place == CH_MODEL_IN_PATH) {
+            x->facts.model_len = r->match[d].model.len;
+            x->facts.model_is_bad = !ch_model_name_is_valid(r->match[d].model);
+            x->facts.has_model = true;
+            ch_span_copy(r->match[d].model, x->facts.model, sizeof x->facts.model);
+        }
+        return true;
+    }
+    return false;
+}
+
+static bool deny_route(struct exchange *x, const struct routing *r)
+{
+    if (r->candidates)
+        return deny(x, 403, "dialect_not_served",
+                    "This key has no provider that serves this path. Ask for a key with such a "
+                    "provider, or check the base URL.");
+    if (r->known_paths || x->head.method == CH_METHOD_OTHER)
+        return deny(x, 405, "method_not_allowed", "This path does not take that method.");
+    return deny(
+        x, 404, "unknown_path",
+        "Unknown path. chaperone forwards only what it can meter; see the list of routes in "
+        "its documentation.");
+}
+
+// ---- the head
+
+static bool is_json(struct ch_span type)
+{
+    struct ch_span json = CH_SPAN("application/json");
+    if (type.len < json.len || !ch_span_ieq((struct ch_span){type.ptr, json.len}, json))
+        return false;
+    struct ch_span rest = ch_span_trim(ch_span_sub(type, json.len));
+    if (rest.len == 0)
+        return true;
+    if (rest.ptr[0] != ';')
+        return false;
+    rest = ch_span_trim(ch_span_sub(rest, 1));
+    return ch_span_ieq(rest, CH_SPAN("charset=utf-8")) ||
+           ch_span_ieq(rest, CH_SPAN("charset=\"utf-8\""));
+}
+
+static bool check_body_fields(struct exchange *x)
+{
+    const struct ch_http1_field *type = ch_http1_find(&x->head, CH_FIELD_CONTENT_TYPE);
+    const struct ch_http1_field *coding = ch_http1_find(&x->head, CH_FIELD_CONTENT_ENCODING);
+    if (x->head.framing == CH_FRAMING_NONE)
+        return deny(x, 411, "length_required", "This path needs a body with a length.");
+    if (x->head.framing == CH_FRAMING_LENGTH &&
+        x->head.content_length > x->pl->proxy->options.config->limits.body_bytes)
+        return deny(x, 413, "body_too_large", "The request body is too large.");
+    if (coding && !ch_span_ieq(ch_http1_value(x->head_base, coding), CH_SPAN("identity")))
+        return deny(x, 415, "unsupported_encoding",
+                    "Compressed request bodies are not accepted: send the body as it is.");
+    if (type && !is_json(ch_http1_value(x->head_base, type)))
+        return deny(x, 415, "unsupported_media_type",
+                    "The body must be application/json in UTF-8.");
+    return true;
+}
+
+static void note_user_agent(struct exchange *x)
+{
+    const struct ch_http1_field *agent = ch_http1_find(&x->head, CH_FIELD_USER_AGENT);
+    if (agent)
+        ch_span_copy(ch_http1_value(x->head_base, agent), x->user_agent, sizeof x->user_agent);
+}
+
+bool gate_head(struct exchange *x)
+{
+    struct routing routing;
+    if (respond_own_path(x))
+        return false;
+    find_routes(x, &routing);
+    const struct key_record *key = authenticate(x);
+    if (!key || !key_is_valid(x, key))
+        return deny_key(x);
+    x->key_id = key->id;
+    x->attribution_id = key->attribution_id;
+    note_user_agent(x);
+    if (!ch_target_path_is_plain(x->target.path))
+        return deny(x, 404, "unknown_path", "Unknown path.");
+    if (!choose_route(x, key, &routing))
+        return deny_route(x, &routing);
+    if (!x->provider->enabled)
+        return deny_key(x);
+    if (x->pl->is_draining) {
+        respond_denial(x,
+                       &(struct denial){503, "shutting_down", "chaperone is restarting.", 1, true},
+                       CH_END_DENIED);
+        return false;
+    }
+    if (!x->route->is_post)
+        return x->head.framing == CH_FRAMING_NONE ||
+               deny(x, 400, "unexpected_body", "A GET request carries no body here.");
+    if (!check_body_fields(x))
+        return false;
+    x->body_is_json = true;
+    ch_json_scan_init(&x->json, x->pl->proxy->request_plan, gate_scan_value, x);
+    return true;
+}
+
+const struct key_record *gate_own_key(struct exchange *x)
+{
+    const struct key_record *key = authenticate(x);
+    return key && key_is_valid(x, key) ? key : NULL;
+}
+
+// ---- the body
+
+static void see_model(struct request_facts *facts, const struct ch_json_value *value)
+{
+    facts->has_duplicate |= facts->has_model;
+    facts->has_model = true;
+    facts->model_is_bad =
+        value->type != CH_JSON_STRING || value->cut ||
+        ch_json_unescape(value->raw, facts->model, sizeof facts->model, &facts->model_len) ||
+        !ch_model_name_is_valid((struct ch_span){facts->model, facts->model_len});
+    facts->model[facts->model_is_bad ? 0 : facts->model_len] = '\0';
+}
+
+// A Gemini body that names a model again must mean the one in the path, with or without "models/".
+static void compare_model(struct request_facts *facts, const struct ch_json_value *value)
+{
+    struct ch_span path_model = {facts->model, facts->model_len}, named = value->raw;
+    if (ch_span_starts(named, CH_SPAN("models/")))
+        named = ch_span_sub(named, 7);
+    facts->contradicts_path |=
+        value->type != CH_JSON_STRING || value->escaped || !ch_span_eq(named, path_model);
+}
+
+static void see_options(struct request_facts *facts, const struct ch_json_value *value)
+{
+    if (value->type == CH_JSON_OBJECT_END)
+        return;
+    facts->has_duplicate |= facts->has_options;
+    facts->has_options = true;
+    facts->options_is_object = value->type == CH_JSON_OBJECT;
+    facts->options_at = value->at;
+    facts->options_end = value->end;
+}
+
+static void see_include_usage(struct request_facts *facts, const struct ch_json_value *value)
+{
+    facts->has_duplicate |= facts->has_include;
+    facts->has_include = true;
+    facts->includes_usage = value->type == CH_JSON_TRUE;
+    facts->include_at = value->at;
+    facts->include_end = value->end;
+}
+
+bool gate_scan_value(void *arg, const struct ch_json_value *value)
+{
+    struct exchange *x = arg;
+    struct request_facts *facts = &x->facts;
+    bool model_is_in_path = x->route->model_place == CH_MODEL_IN_PATH;
+    switch ((enum request_path)value->path) {
+    case PATH_MODEL:
+        if (value->type == CH_JSON_OBJECT_END || value->type == CH_JSON_ARRAY_END)
+            break;
+        if (model_is_in_path)
+            compare_model(facts, value);
+        else
+            see_model(facts, value);
+        break;
+    case PATH_REQUESTS_MODEL:
+        if (model_is_in_path)
+            compare_model(facts, value);
+        break;
+    case PATH_STREAM:
+        facts->has_duplicate |= facts->has_stream;
+        facts->has_stream = true;
+        facts->is_stream = value->type == CH_JSON_TRUE;
+        break;
+    case PATH_SERVICE_TIER:
+        facts->has_duplicate |= facts->has_tier;
+        facts->has_tier = true;
+        break;
+    case PATH_STREAM_OPTIONS:
+        see_options(facts, value);
+        break;
+    case PATH_INCLUDE_USAGE:
+        see_include_usage(facts, value);
+        break;
+    case REQUEST_PATHS:
+        break;
+    }
+    return true;
+}
+
+static bool check_json(struct exchange *x)
+{
+    const struct request_facts *facts = &x->facts;
+    if (x->body_failed || ch_json_scan_finish(&x->json) != CH_OK)
+        return deny(x, 400, "invalid_json", "The body is not valid JSON.");
+    if (facts->has_duplicate)
+        return deny(x, 400, "duplicate_member",
+                    "The body names one of model, stream, stream_options or service_tier twice.");
+    if (ch_json_scan_is_ambiguous(&x->json))
+        return deny(x, 400, "ambiguous_member",
+                    "The body has a member that differs from a known one only in case or blanks.");
+    if (facts->contradicts_path)
+        return deny(x, 400, "model_mismatch", "The body names another model than the path.");
+    return true;
+}
+
+static bool check_model(struct exchange *x, const struct key_record *key)
+{
+    const struct request_facts *facts = &x->facts;
+    char message[CH_MODEL_TEXT + 160];
+    if (x->route->model_place == CH_MODEL_NOWHERE)
+        return true;
+    if (!facts->has_model)
+        return deny(x, 400, "model_missing", "The body names no model.");
+    if (facts->model_is_bad)
+        return deny(x, 400, "model_invalid", "The model is not a valid model name.");
+    struct ch_span model = {facts->model, facts->model_len}, whole, value;
+    if (x->route->model_place == CH_MODEL_IN_BODY &&
+        ch_query_find(x->target.query, CH_SPAN("model"), &value, &whole))
+        return deny(x, 400, "model_mismatch",
+                    "The model belongs into the body, not into the query.");
+    if (ch_model_rule_allows(key_record_models(key), model))
+        return true;
+    snprintf(message, sizeof message,
+             "Model %s is not allowed for this key. Its owner can allow it: chaperone key show.",
+             facts->model);
+    return deny(x, 403, "model_not_allowed", message);
+}
+
+bool gate_request(struct exchange *x)
+{
+    // A slow upload may have outlived the key: the record is looked up anew.
+    const struct key_record *key = registry_find(
+        x->pl->proxy->options.registry, (struct ch_span){x->public_id, sizeof x->public_id});
+    if (!key || !key_is_valid(x, key))
+        return deny_key(x);
+    if (x->body_is_json && !check_json(x))
+        return false;
+    x->is_stream = x->route->stream_sign == CH_STREAM_ALWAYS ||
+                   (x->route->stream_sign == CH_STREAM_BY_BODY && x->facts.is_stream);
+    return check_model(x, key);
+}

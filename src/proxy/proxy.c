@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "shared.h"
+
+#include "base/secret.h"
+
+static const char *const request_paths[REQUEST_PATHS] = {
+    [PATH_MODEL] = "model",
+    [PATH_STREAM] = "stream",
+    [PATH_SERVICE_TIER] = "service_tier",
+    [PATH_STREAM_OPTIONS] = "stream_options",
+    [PATH_INCLUDE_USAGE] = "stream_options.include_usage",
+    [PATH_REQUESTS_MODEL] = "requests[].model",
+};
+
+enum ch_err ch_proxy_new(const struct ch_proxy_options *options, struct ch_proxy **proxy_out)
+{
+    struct ch_proxy *proxy = ch_zcalloc(1, sizeof *proxy);
+    if (!proxy)
+        return CH_ERR_NOMEM;
+    proxy->options = *options;
+    enum ch_err err = ch_json_plan_new(request_paths, REQUEST_PATHS, &proxy->request_plan);
+    if (!err)
+        err = ch_usage_plans_new(&proxy->usage_plans);
+    if (err) {
+        ch_proxy_free(proxy);
+        return err;
+    }
+    *proxy_out = proxy;
+    return CH_OK;
+}
+
+void ch_proxy_free(struct ch_proxy *proxy)
+{
+    if (!proxy)
+        return;
+    ch_json_plan_free(proxy->request_plan);
+    ch_usage_plans_free(proxy->usage_plans);
+    ch_zfree(proxy);
+}
+
+enum ch_err ch_proxy_loop_new(struct ch_proxy *proxy, struct ch_loop *loop,
+                              struct ch_proxy_loop **pl_out, struct ch_why *why)
+{
+    const struct ch_config *config = proxy->options.config;
+    struct ch_proxy_loop *pl = ch_zcalloc(1, sizeof *pl);
+    if (!pl)
+        return CH_ERR_NOMEM;
+    pl->proxy = proxy;
+    pl->loop = loop;
+    pl->index = ch_loop_index(loop);
+    ch_buf_init(&pl->head_out, HEAD_OUT_MAX);
+    ch_id_source_init(&pl->ids, pl->index, proxy->options.highest_id);
+    ch_loop_set_write_stall_ms(loop, config->timeouts.write_stall);
+    enum ch_err err = ch_vault_reader_new(proxy->options.vault, &pl->vault);
+    if (!err)
+        err = ch_upstream_pool_new(loop, proxy->options.resolver, proxy->options.upstream_tls,
+                                   (unsigned)config->limits.upstream_idle, config->timeouts.connect,
+                                   &pl->pool);
+    if (err) {
+        ch_proxy_loop_free(pl);
+        return ch_why_set(why, err, "loop %u: out of memory", ch_loop_index(loop));
+    }
+    *pl_out = pl;
+    return CH_OK;
+}
+
+void ch_proxy_loop_free(struct ch_proxy_loop *pl)
+{
+    if (!pl)
+        return;
+    while (pl->free_exchanges) {
+        struct exchange *x = pl->free_exchanges;
+        pl->free_exchanges = x->next_free;
+        ch_zfree(x);
+    }
+    ch_upstream_pool_free(pl->pool);
+    ch_vault_reader_free(pl->vault);
+    ch_buf_fini(&pl->head_out);
+    ch_zfree(pl);
+}
+
+void ch_proxy_accept(struct ch_proxy_loop *pl, int fd, struct ch_tls *tls, const char *address)
+{
+    client_accept(pl, fd, tls, address);
+}
+
+void ch_proxy_drain(struct ch_proxy_loop *pl)
+{
+    pl->is_draining = true;
+    for (struct client *c = pl->clients, *next; c; c = next) {
+        next = c->next;
+        if (!c->x && !c->is_closing)
+            client_abandon(c);
+    }
+}
+
+void ch_proxy_abort(struct ch_proxy_loop *pl)
+{
+    pl->is_draining = true;
+    for (struct client *c = pl->clients, *next; c; c = next) {
+        next = c->next;
+        if (c->x)
+            exchange_end(c->x, CH_END_SHUTDOWN, false);
+        else
+            client_abandon(c);
+    }
+}
+
+void ch_proxy_loop_counters(const struct ch_proxy_loop *pl, struct ch_proxy_counters *counters_out)
+{
+    *counters_out = (struct ch_proxy_counters){
+        .exchanges = atomic_load_explicit(&pl->exchange_count, memory_order_relaxed),
+        .denied = atomic_load_explicit(&pl->denied_count, memory_order_relaxed),
+        .connections = ch_loop_peer_count(pl->loop)};
+}

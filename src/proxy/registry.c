@@ -1,0 +1,349 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "proxy/registry.h"
+
+#include "registry_private.h"
+
+#include "base/secret.h"
+#include "wire/url.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <time.h>
+
+#define PROVIDERS_MAX  1024 // providers of one installation
+#define TABLE_MIN      1024 // slots of the key table, a power of two
+#define BARRIER_WAIT_S 30   // a loop that takes longer for one turn is stuck
+
+struct key_table {
+    size_t size, used; // size: a power of two, at most half of it used
+    _Atomic(struct key_record *) slots[];
+};
+
+struct ch_registry {
+    const struct ch_secret *pepper;
+    _Atomic(struct key_table *) keys;
+    _Atomic(struct provider_record *) providers[PROVIDERS_MAX]; // by place; ids are looked up
+    _Atomic int provider_count;
+    _Atomic(struct ch_catalogue *) catalogue;
+    int64_t next_target_id;
+
+    struct ch_loop *const *loops;
+    unsigned loop_count;
+    pthread_mutex_t barrier_lock; // guards barrier_left
+    pthread_cond_t barrier_passed;
+    unsigned barrier_left;
+};
+
+// ---- the barrier
+
+static void pass_barrier(void *arg)
+{
+    struct ch_registry *registry = arg;
+    pthread_mutex_lock(&registry->barrier_lock);
+    if (--registry->barrier_left == 0)
+        pthread_cond_signal(&registry->barrier_passed);
+    pthread_mutex_unlock(&registry->barrier_lock);
+}
+
+// Records are only used within a turn, and letters are read between callbacks of a turn that began
+// after the post: when every loop has answered, none holds a record it found before.
+static void wait_for_loops(struct ch_registry *registry)
+{
+    struct timespec deadline;
+    clock_gettime(CLOCK_REALTIME, &deadline);
+    deadline.tv_sec += BARRIER_WAIT_S;
+    pthread_mutex_lock(&registry->barrier_lock);
+    registry->barrier_left = registry->loop_count;
+    pthread_mutex_unlock(&registry->barrier_lock);
+    for (unsigned i = 0; i < registry->loop_count; i++)
+        CH_ASSERT(ch_loop_post(registry->loops[i], pass_barrier, registry) == CH_OK);
+    pthread_mutex_lock(&registry->barrier_lock);
+    while (registry->barrier_left)
+        CH_ASSERT(pthread_cond_timedwait(&registry->barrier_passed, &registry->barrier_lock,
+                                         &deadline) == 0);
+    pthread_mutex_unlock(&registry->barrier_lock);
+}
+
+// ---- keys
+
+static size_t slot_of(const struct key_table *table, const char *public_id)
+{
+    // Ids of stored keys are uniformly random, so a multiplicative mix of eight of their bytes
+    // spreads them; look-ups of made-up ids end at the first free slot, and at most half are used.
+    uint64_t mixed;
+    memcpy(&mixed, public_id + CH_WRAPPED_KEY_ID - sizeof mixed, sizeof mixed);
+    mixed *= UINT64_C(0x9E3779B97F4A7C15);
+    return (size_t)(mixed >> 32) & (table->size - 1);
+}
+
+static struct key_table *new_table(size_t size)
+{
+    struct key_table *table =
+        ch_zcalloc(1, sizeof *table + size * sizeof(_Atomic(struct key_record *)));
+    if (table)
+        table->size = size;
+    return table;
+}
+
+static _Atomic(struct key_record *) *find_slot(struct key_table *table, const char *public_id)
+{
+    for (size_t i = slot_of(table, public_id);; i = (i + 1) & (table->size - 1)) {
+        struct key_record *key = atomic_load_explicit(&table->slots[i], memory_order_acquire);
+        if (!key || memcmp(key->public_id, public_id, CH_WRAPPED_KEY_ID) == 0)
+            return &table->slots[i];
+    }
+}
+
+const struct key_record *registry_find(const struct ch_registry *registry, struct ch_span public_id)
+{
+    struct key_table *table = atomic_load_explicit(&registry->keys, memory_order_acquire);
+    CH_ASSERT(public_id.len == CH_WRAPPED_KEY_ID);
+    return atomic_load_explicit(find_slot(table, public_id.ptr), memory_order_acquire);
+}
+
+const struct key_record *registry_verify(const struct ch_registry *registry,
+                                         struct ch_span public_id, struct ch_span token)
+{
+    static const unsigned char no_salt[CH_WRAPPED_KEY_SALT], no_hash[CH_WRAPPED_KEY_HASH];
+    const struct key_record *key = registry_find(registry, public_id);
+    unsigned char hash[CH_WRAPPED_KEY_HASH];
+    const unsigned char *pepper = (const unsigned char *)ch_secret_reveal(registry->pepper).ptr;
+    ch_wrapped_key_hash(pepper, key ? key->salt : no_salt, token, hash);
+    int is_equal = ch_secret_equal(hash, key ? key->hash : no_hash, sizeof hash);
+    return key && is_equal ? key : NULL;
+}
+
+static struct key_record *make_key(const struct ch_key_row *row)
+{
+    size_t name_len = strlen(row->name), models_len = strlen(row->models);
+    size_t ids = row->provider_count * sizeof(int64_t);
+    struct key_record *key = ch_zmalloc(sizeof *key + ids + name_len + models_len);
+    if (!key)
+        return NULL;
+    *key = (struct key_record){.id = row->id,
+                               .attribution_id = row->attribution_id,
+                               .expires_at_ms = row->expires_at_ms,
+                               .status = (uint8_t)row->status,
+                               .provider_count = (uint8_t)row->provider_count,
+                               .name_len = (uint8_t)name_len,
+                               .models_len = (uint16_t)models_len};
+    memcpy(key->public_id, row->public_id, sizeof key->public_id);
+    memcpy(key->salt, row->salt, sizeof key->salt);
+    memcpy(key->hash, row->hash, sizeof key->hash);
+    memcpy(key->data, row->provider_ids, ids);
+    memcpy(key->data + ids, row->name, name_len);
+    memcpy(key->data + ids + name_len, row->models, models_len);
+    return key;
+}
+
+static enum ch_err grow(struct ch_registry *registry)
+{
+    struct key_table *old = atomic_load_explicit(&registry->keys, memory_order_relaxed);
+    struct key_table *table = new_table(old->size * 2);
+    if (!table)
+        return CH_ERR_NOMEM;
+    for (size_t i = 0; i < old->size; i++) {
+        struct key_record *key = atomic_load_explicit(&old->slots[i], memory_order_relaxed);
+        if (key)
+            atomic_store_explicit(find_slot(table, key->public_id), key, memory_order_relaxed);
+    }
+    table->used = old->used;
+    atomic_store_explicit(&registry->keys, table, memory_order_release);
+    wait_for_loops(registry);
+    ch_zfree(old);
+    return CH_OK;
+}
+
+enum ch_err ch_registry_put_key(struct ch_registry *registry, const struct ch_key_row *row)
+{
+    struct key_table *table = atomic_load_explicit(&registry->keys, memory_order_relaxed);
+    if ((table->used + 1) * 2 > table->size) {
+        enum ch_err err = grow(registry);
+        if (err)
+            return err;
+        table = atomic_load_explicit(&registry->keys, memory_order_relaxed);
+    }
+    struct key_record *key = make_key(row);
+    if (!key)
+        return CH_ERR_NOMEM;
+    _Atomic(struct key_record *) *slot = find_slot(table, row->public_id);
+    struct key_record *old = atomic_exchange_explicit(slot, key, memory_order_acq_rel);
+    table->used += !old;
+    wait_for_loops(registry);
+    ch_zfree(old);
+    return CH_OK;
+}
+
+size_t ch_registry_key_count(const struct ch_registry *registry)
+{
+    return atomic_load_explicit(&registry->keys, memory_order_acquire)->used;
+}
+
+// ---- providers
+
+void provider_ref(struct provider_record *provider)
+{
+    atomic_fetch_add_explicit(&provider->refs, 1, memory_order_relaxed);
+}
+
+void provider_unref(struct provider_record *provider)
+{
+    if (provider && atomic_fetch_sub_explicit(&provider->refs, 1, memory_order_acq_rel) == 1)
+        ch_zfree(provider);
+}
+
+struct provider_record *registry_provider(const struct ch_registry *registry, int64_t id)
+{
+    int count = atomic_load_explicit(&registry->provider_count, memory_order_acquire);
+    for (int i = 0; i < count; i++) {
+        struct provider_record *provider =
+            atomic_load_explicit(&registry->providers[i], memory_order_acquire);
+        if (provider && provider->row.id == id)
+            return provider;
+    }
+    return NULL;
+}
+
+static enum ch_err fill_target(struct provider_record *provider, int64_t target_id)
+{
+    struct ch_url url;
+    struct ch_span text = ch_span_of(provider->row.base_url);
+    enum ch_err err = ch_url_parse(text, &url, NULL);
+    if (err)
+        return err;
+    provider->target =
+        (struct ch_upstream_target){.id = target_id, .port = url.port, .tls = url.tls};
+    if (!ch_span_copy(url.host, provider->target.host, sizeof provider->target.host))
+        return CH_ERR_INVALID;
+    provider->base_path = url.path;
+    const char *authority = strstr(text.ptr, "://") + 3;
+    provider->host_field = (struct ch_span){authority, strcspn(authority, "/")};
+    provider->price_prefix = ch_span_of(ch_provider_price_prefix(provider->row.type, text));
+    provider->reasoning_is_outside = ch_span_eq(provider->price_prefix, CH_SPAN("xai/"));
+    return CH_OK;
+}
+
+enum ch_err ch_registry_put_provider(struct ch_registry *registry,
+                                     const struct ch_provider_row *row)
+{
+    struct provider_record *provider = ch_zcalloc(1, sizeof *provider);
+    if (!provider)
+        return CH_ERR_NOMEM;
+    provider->refs = 1;
+    provider->enabled = row->enabled;
+    provider->row = *row;
+    enum ch_err err = fill_target(provider, ++registry->next_target_id);
+    int place = 0, count = atomic_load_explicit(&registry->provider_count, memory_order_relaxed);
+    struct provider_record *old = NULL;
+    for (; place < count; place++) {
+        old = atomic_load_explicit(&registry->providers[place], memory_order_relaxed);
+        if (!old || old->row.id == row->id)
+            break;
+    }
+    if (!err && place == PROVIDERS_MAX)
+        err = CH_ERR_LIMIT;
+    if (err) {
+        ch_zfree(provider);
+        return err;
+    }
+    old = atomic_exchange_explicit(&registry->providers[place], provider, memory_order_acq_rel);
+    if (place == count)
+        atomic_store_explicit(&registry->provider_count, count + 1, memory_order_release);
+    wait_for_loops(registry);
+    provider_unref(old);
+    return CH_OK;
+}
+
+void ch_registry_drop_provider(struct ch_registry *registry, int64_t provider_id)
+{
+    int count = atomic_load_explicit(&registry->provider_count, memory_order_relaxed);
+    for (int i = 0; i < count; i++) {
+        struct provider_record *provider =
+            atomic_load_explicit(&registry->providers[i], memory_order_relaxed);
+        if (!provider || provider->row.id != provider_id)
+            continue;
+        atomic_store_explicit(&registry->providers[i], NULL, memory_order_release);
+        wait_for_loops(registry);
+        provider_unref(provider);
+        return;
+    }
+}
+
+// ---- the whole
+
+void ch_registry_set_catalogue(struct ch_registry *registry, struct ch_catalogue *catalogue)
+{
+    struct ch_catalogue *old =
+        atomic_exchange_explicit(&registry->catalogue, catalogue, memory_order_acq_rel);
+    wait_for_loops(registry);
+    ch_catalogue_free(old);
+}
+
+const struct ch_catalogue *ch_registry_catalogue(const struct ch_registry *registry)
+{
+    return atomic_load_explicit(&registry->catalogue, memory_order_acquire);
+}
+
+enum ch_err ch_registry_new(const struct ch_secret *pepper, struct ch_catalogue *catalogue,
+                            struct ch_registry **registry_out)
+{
+    struct ch_registry *registry = ch_zcalloc(1, sizeof *registry);
+    struct key_table *table = new_table(TABLE_MIN);
+    if (!registry || !table) {
+        ch_zfree(registry);
+        ch_zfree(table);
+        return CH_ERR_NOMEM;
+    }
+    registry->pepper = pepper;
+    atomic_init(&registry->keys, table);
+    atomic_init(&registry->catalogue, catalogue);
+    pthread_mutex_init(&registry->barrier_lock, NULL);
+    pthread_cond_init(&registry->barrier_passed, NULL);
+    *registry_out = registry;
+    return CH_OK;
+}
+
+void ch_registry_free(struct ch_registry *registry)
+{
+    if (!registry)
+        return;
+    struct key_table *table = atomic_load_explicit(&registry->keys, memory_order_acquire);
+    for (size_t i = 0; i < table->size; i++)
+        ch_zfree(atomic_load_explicit(&table->slots[i], memory_order_relaxed));
+    ch_zfree(table);
+    for (int i = 0; i < atomic_load(&registry->provider_count); i++)
+        provider_unref(atomic_load(&registry->providers[i]));
+    ch_catalogue_free(atomic_load(&registry->catalogue));
+    pthread_cond_destroy(&registry->barrier_passed);
+    pthread_mutex_destroy(&registry->barrier_lock);
+    ch_zfree(registry);
+}
+
+void ch_registry_set_loops(struct ch_registry *registry, struct ch_loop *const *loops,
+                           unsigned count)
+{
+    registry->loops = loops;
+    registry->loop_count = count;
+}
+
+static enum ch_err load_provider(void *arg, const struct ch_provider_row *row)
+{
+    return ch_registry_put_provider(arg, row);
+}
+
+static enum ch_err load_key(void *arg, const struct ch_key_row *row)
+{
+    return ch_registry_put_key(arg, row);
+}
+
+static enum ch_err load_rows(struct ch_db *db, void *arg, struct ch_why *why)
+{
+    enum ch_err err = ch_provider_each(db, load_provider, arg, why);
+    return err ? err : ch_key_each(db, load_key, arg, why);
+}
+
+enum ch_err ch_registry_load(struct ch_registry *registry, struct ch_store *store,
+                             struct ch_why *why)
+{
+    return ch_store_read(store, load_rows, registry, why);
+}

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+// The registry as the loops use it.
+#ifndef CH_PROXY_REGISTRY_PRIVATE_H
+#define CH_PROXY_REGISTRY_PRIVATE_H
+
+#include "net/upstream_pool.h"
+#include "proxy/registry.h"
+
+#include <stdatomic.h>
+
+// Immutable. Kept by exchanges beyond one turn, therefore counted.
+struct provider_record {
+    _Atomic int refs;
+    bool enabled;
+    struct ch_provider_row row;
+    struct ch_upstream_target target;
+    struct ch_span base_path;  // of row.base_url: "" or "/…"
+    struct ch_span host_field; // host[:port] as it stands in base_url
+    struct ch_span price_prefix;
+    bool reasoning_is_outside; // xAI counts reasoning beside the output (wire.md §2)
+};
+
+// Immutable; used within one turn of a loop. One allocation; `data` holds the providers' ids, the
+// name and the model list, so that a million keys fit (design.md §9).
+struct key_record {
+    int64_t id, attribution_id, expires_at_ms;
+    char public_id[CH_WRAPPED_KEY_ID];
+    unsigned char salt[CH_WRAPPED_KEY_SALT], hash[CH_WRAPPED_KEY_HASH];
+    uint8_t status, provider_count, name_len;
+    uint16_t models_len;
+    char data[] __attribute__((aligned(8)));
+};
+
+static inline int64_t key_record_provider(const struct key_record *key, unsigned i)
+{
+    int64_t id;
+    memcpy(&id, key->data + i * sizeof id, sizeof id);
+    return id;
+}
+static inline struct ch_span key_record_name(const struct key_record *key)
+{
+    return (struct ch_span){key->data + key->provider_count * sizeof(int64_t), key->name_len};
+}
+static inline struct ch_span key_record_models(const struct key_record *key)
+{
+    struct ch_span name = key_record_name(key);
+    return (struct ch_span){name.ptr + name.len, key->models_len};
+}
+
+// Finds by public id and compares the salted hash of `token` in constant time; an unknown id costs
+// the same work. NULL unless both fit. Says nothing about status or expiry.
+const struct key_record *registry_verify(const struct ch_registry *registry,
+                                         struct ch_span public_id, struct ch_span token);
+const struct key_record *registry_find(const struct ch_registry *registry,
+                                       struct ch_span public_id);
+// NULL when there is none with that id. Borrowed for the turn.
+struct provider_record *registry_provider(const struct ch_registry *registry, int64_t id);
+void provider_ref(struct provider_record *provider);
+void provider_unref(struct provider_record *provider); // NULL is fine
+
+#endif

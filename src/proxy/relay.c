@@ -1,0 +1,502 @@
+// SPDX-License-Identifier: Apache-2.0
+// The answer comes back: head filtered, body given on as it arrives, observers reading along.
+#include "shared.h"
+
+#define INTERIM_MAX 16 // 1xx answers skipped before a final one (security.md §4.22)
+#define PARTS_MAX   12 // body spans gathered into one write, beside framing
+
+// ---- refusing what came
+
+static void refuse_answer(struct exchange *x, int status, const char *code, const char *message,
+                          enum ch_end_reason reason)
+{
+    exchange_warn(x, code, message);
+    if (x->head_is_out) // too late for words: a cut stream must not look finished
+        exchange_end(x, reason, false);
+    else
+        respond_denial(x, &(struct denial){.status = status, .code = code, .message = message},
+                       reason);
+}
+
+// ---- the head
+
+static bool passes(const struct exchange *x, const char *base, const struct ch_http1_field *field)
+{
+    switch (field->id) {
+    case CH_FIELD_CONTENT_LENGTH:
+    case CH_FIELD_TRANSFER_ENCODING:
+    case CH_FIELD_CONNECTION:
+    case CH_FIELD_HOP_BY_HOP:
+    case CH_FIELD_COOKIE:
+    case CH_FIELD_ACCOUNT:
+    case CH_FIELD_CHAPERONE:
+    case CH_FIELD_LOCATION:
+        return false;
+    case CH_FIELD_HOST:
+    case CH_FIELD_CONTENT_TYPE:
+    case CH_FIELD_CONTENT_ENCODING:
+    case CH_FIELD_EXPECT:
+    case CH_FIELD_ACCEPT_ENCODING:
+    case CH_FIELD_USER_AGENT:
+    case CH_FIELD_AUTHORIZATION:
+    case CH_FIELD_X_API_KEY:
+    case CH_FIELD_X_GOOG_API_KEY:
+    case CH_FIELD_API_KEY:
+    case CH_FIELD_SEC_WEBSOCKET_PROTOCOL:
+    case CH_FIELD_FORWARDING:
+    case CH_FIELD_OTHER_GATEWAY:
+    case CH_FIELD_ANTHROPIC_VERSION:
+    case CH_FIELD_REQUEST_ID:
+    case CH_FIELD_IDEMPOTENCY_KEY:
+    case CH_FIELD_X_GOOG_UPLOAD_URL:
+    case CH_FIELD_OTHER:
+        return !ch_http1_is_connection_option(&x->response_head, base, ch_http1_name(base, field));
+    }
+    return false;
+}
+
+static enum ch_err append_status_line(const struct exchange *x, struct ch_buf *out)
+{
+    // The reason phrase is free text that no SDK reads; ours stands for the code.
+    return ch_buf_append_format(out, "HTTP/1.1 %03d %s\r\n", x->response_head.status,
+                                ch_http1_reason(x->response_head.status));
+}
+
+static enum ch_err append_framing(const struct exchange *x, struct ch_buf *out)
+{
+    enum ch_err err = CH_OK;
+    const struct ch_http1_head *head = &x->response_head;
+    if (x->out_framing == OUT_CHUNKED)
+        err = ch_buf_append_span(out, CH_SPAN("Transfer-Encoding: chunked\r\n"));
+    else if (x->out_framing == OUT_LENGTH && head->has_length)
+        err =
+            ch_buf_append_format(out, "Content-Length: %lld\r\n", (long long)head->content_length);
+    if (err)
+        return err;
+    if (!x->wants_keep_alive)
+        return ch_buf_append_span(out, CH_SPAN("Connection: close\r\n"));
+    if (x->is_http10)
+        return ch_buf_append_span(out, CH_SPAN("Connection: keep-alive\r\n"));
+    return CH_OK;
+}
+
+static enum ch_err build_head(struct exchange *x, const char *base, struct ch_buf *out)
+{
+    const struct ch_http1_head *head = &x->response_head;
+    char id[CH_REQUEST_ID_TEXT];
+    ch_id_format(x->id, id);
+    ch_buf_clear(out);
+    enum ch_err err = append_status_line(x, out);
+    for (uint32_t i = 0; i < head->field_count && !err; i++) {
+        const struct ch_http1_field *field = &head->fields[i];
+        if (!passes(x, base, field))
+            continue;
+        err = ch_buf_append(out, base + field->name_at, field->name_len);
+        if (!err)
+            err = ch_buf_append(out, ": ", 2);
+        if (!err)
+            err = ch_buf_append(out, base + field->value_at, field->value_len);
+        if (!err)
+            err = ch_buf_append(out, "\r\n", 2);
+    }
+    if (!err)
+        err = append_framing(x, out);
+    if (!err)
+        err = ch_buf_append_span(out, CH_SPAN("x-chaperone-request-id: "));
+    if (!err)
+        err = ch_buf_append(out, id, CH_REQUEST_ID_TEXT - 1);
+    if (!err)
+        err = ch_buf_append_span(out, CH_SPAN("\r\n\r\n"));
+    if (!err)
+        echo_guard_mask(&x->echo, out->ptr, out->len);
+    return err;
+}
+
+static bool starts_with_type(struct ch_span value, struct ch_span type)
+{
+    return value.len >= type.len && ch_span_ieq((struct ch_span){value.ptr, type.len}, type);
+}
+
+// Decides who reads along. Only good answers of metered routes, in a form we can read.
+static void choose_observers(struct exchange *x, const char *base)
+{
+    const struct ch_http1_head *head = &x->response_head;
+    const struct ch_http1_field *type = ch_http1_find(head, CH_FIELD_CONTENT_TYPE);
+    const struct ch_http1_field *coding = ch_http1_find(head, CH_FIELD_CONTENT_ENCODING);
+    const struct ch_http1_field *id = ch_http1_find(head, CH_FIELD_REQUEST_ID);
+    if (id)
+        ch_span_copy(ch_http1_value(base, id), x->upstream_id, sizeof x->upstream_id);
+    bool is_plain = !coding || ch_span_ieq(ch_http1_value(base, coding), CH_SPAN("identity"));
+    struct ch_span value = type ? ch_http1_value(base, type) : CH_SPAN("");
+    x->is_sse = starts_with_type(value, CH_SPAN("text/event-stream"));
+    x->observes = x->route->usage_form != CH_USAGE_NONE && is_plain && head->status < 300 &&
+                  (x->is_sse || starts_with_type(value, CH_SPAN("application/json")));
+    x->drops_usage_event = x->drops_usage_event && x->observes && x->is_sse;
+    if (x->observes)
+        ch_usage_scan_init(&x->usage, x->pl->proxy->usage_plans, x->route->usage_form);
+    if (x->is_sse)
+        ch_sse_init(&x->sse);
+}
+
+static void choose_framing(struct exchange *x)
+{
+    const struct ch_http1_head *head = &x->response_head;
+    bool has_known_length = head->framing == CH_FRAMING_NONE ||
+                            (head->framing == CH_FRAMING_LENGTH && !x->drops_usage_event);
+    if (has_known_length)
+        x->out_framing = OUT_LENGTH;
+    else
+        x->out_framing = x->is_http10 ? OUT_TO_CLOSE : OUT_CHUNKED;
+    if (x->out_framing == OUT_TO_CLOSE)
+        x->wants_keep_alive = false;
+    if (x->client->is_half_closed || x->pl->is_draining)
+        x->wants_keep_alive = false;
+}
+
+// Answers that are the operator's business, not the caller's. True when it was one (the exchange is
+// over).
+static bool refuse_by_status(struct exchange *x)
+{
+    int status = x->response_head.status;
+    if (status == 401) {
+        refuse_answer(x, 502, "provider_credential_rejected",
+                      "The provider rejected the credential that chaperone holds for it.",
+                      CH_END_DONE);
+        return true;
+    }
+    if (status >= 300 && status < 400) { // a redirect is never followed: the credential stays here
+        refuse_answer(x, 502, "upstream_redirect", "The provider answered with a redirect.",
+                      CH_END_UPSTREAM_INVALID);
+        return true;
+    }
+    if (status == 101) {
+        refuse_answer(x, 502, "upstream_invalid", "The provider switched protocols unasked.",
+                      CH_END_UPSTREAM_INVALID);
+        return true;
+    }
+    return false;
+}
+
+// ---- the body
+
+// One write towards the client: head, spans of payload, framing.
+struct gather {
+    struct iovec parts[PARTS_MAX + 3]; // [0] head or size line, the last one CRLF
+    int count;
+    size_t payload;
+};
+
+static void gather_init(struct gather *g)
+{
+    g->count = 2; // places for the head and the size line
+    g->payload = 0;
+}
+
+// Writes what was gathered. `head` may be empty; `is_last` adds the last chunk. False: the client
+// is gone, its end is on the way.
+static bool gather_flush(struct exchange *x, struct gather *g, struct ch_span head, bool is_last)
+{
+    char size_line[20];
+    struct ch_span tail = CH_SPAN("\r\n0\r\n\r\n");
+    int first = 2;
+    if (x->out_framing == OUT_CHUNKED && g->payload) {
+        int len = 0;
+        char digits[16];
+        for (size_t value = g->payload; value; value >>= 4)
+            digits[len++] = "0123456789abcdef"[value & 15];
+        for (int i = 0; i < len; i++)
+            size_line[i] = digits[len - 1 - i];
+        memcpy(size_line + len, "\r\n", 2);
+        g->parts[--first] = (struct iovec){size_line, (size_t)len + 2};
+    } else {
+        tail = ch_span_sub(tail, 2);
+    }
+    if (x->out_framing == OUT_CHUNKED && (g->payload || is_last))
+        g->parts[g->count++] = (struct iovec){(void *)(uintptr_t)tail.ptr, is_last ? tail.len : 2};
+    if (head.len)
+        g->parts[--first] = (struct iovec){(void *)(uintptr_t)head.ptr, head.len};
+    enum ch_err err = CH_OK;
+    if (g->count > first)
+        err = ch_peer_write(&x->client->peer, g->parts + first, g->count - first);
+    gather_init(g);
+    return err == CH_OK;
+}
+
+static bool gather_add(struct exchange *x, struct gather *g, struct ch_span payload,
+                       struct ch_span *head)
+{
+    if (payload.len == 0)
+        return true;
+    if (g->count - 2 == PARTS_MAX) {
+        if (!gather_flush(x, g, *head, false))
+            return false;
+        head->len = 0;
+    }
+    g->parts[g->count++] = (struct iovec){(void *)(uintptr_t)payload.ptr, payload.len};
+    g->payload += payload.len;
+    return true;
+}
+
+static void on_sse_data(void *arg, struct ch_span piece)
+{
+    struct exchange *x = arg;
+    if (x->observes)
+        ch_usage_scan_feed(&x->usage, piece);
+}
+
+static void on_sse_event(void *arg, struct ch_span name)
+{
+    struct exchange *x = arg;
+    if (x->observes)
+        ch_usage_scan_end_document(&x->usage, name);
+}
+
+static const struct ch_sse_handler sse_handler = {.on_data = on_sse_data, .on_event = on_sse_event};
+
+static bool is_our_usage_event(const struct exchange *x)
+{
+    return !x->was_dropped && x->usage.has_choices && !x->usage.has_choice &&
+           x->usage.usage_is_object;
+}
+
+// Rare: the front of an event that came in several reads.
+static bool release_held(struct exchange *x, struct gather *g, struct ch_span *head)
+{
+    if (x->held.len == 0)
+        return true;
+    if (!gather_add(x, g, ch_buf_span(&x->held), head) || !gather_flush(x, g, *head, false))
+        return false;
+    head->len = 0;
+    ch_buf_clear(&x->held);
+    return true;
+}
+
+// Gives on all but the one event that our own include_usage produced. The front of an event is held
+// back only until its `choices` turn out not to be empty; everything before and behind passes byte
+// for byte.
+static bool relay_events_but_ours(struct exchange *x, struct gather *g, struct ch_span bytes,
+                                  struct ch_span *head)
+{
+    while (bytes.len) {
+        bool is_block_end;
+        size_t used = ch_sse_feed(&x->sse, bytes, &sse_handler, x, &is_block_end);
+        struct ch_span piece = {bytes.ptr, used};
+        bytes = ch_span_sub(bytes, used);
+        bool drops = is_block_end && !x->event_is_released && is_our_usage_event(x);
+        bool releases = is_block_end || x->event_is_released || x->usage.has_choice ||
+                        x->held.len + piece.len > HELD_MAX;
+        if (drops) {
+            ch_buf_clear(&x->held);
+            x->was_dropped = true;
+        } else if (!releases) {
+            if (ch_buf_append_span(&x->held, piece))
+                return false;
+        } else {
+            if (!release_held(x, g, head) || !gather_add(x, g, piece, head))
+                return false;
+        }
+        x->event_is_released = !is_block_end && releases;
+        if (is_block_end)
+            x->usage.has_choices = x->usage.has_choice = x->usage.usage_is_object = false;
+    }
+    return true;
+}
+
+static void observe(struct exchange *x, struct ch_span bytes)
+{
+    if (!x->observes)
+        return;
+    if (!x->is_sse) {
+        ch_usage_scan_feed(&x->usage, bytes);
+        return;
+    }
+    while (bytes.len) {
+        bool is_block_end;
+        bytes = ch_span_sub(bytes, ch_sse_feed(&x->sse, bytes, &sse_handler, x, &is_block_end));
+    }
+}
+
+static bool relay_payload(struct exchange *x, struct gather *g, struct ch_span payload,
+                          bool is_last, struct ch_span *head)
+{
+    struct ch_span pass;
+    if (echo_guard_filter(&x->echo, payload, is_last, &pass) != CH_OK)
+        return false;
+    x->response_bytes += (int64_t)pass.len;
+    if (x->drops_usage_event) {
+        if (!relay_events_but_ours(x, g, pass, head) || (is_last && !release_held(x, g, head)))
+            return false;
+    } else {
+        observe(x, pass);
+        if (!gather_add(x, g, pass, head))
+            return false;
+    }
+    if (pass.ptr != payload.ptr &&
+        pass.len) { // it stands in the guard's buffer, which is used again
+        if (!gather_flush(x, g, *head, false))
+            return false;
+        head->len = 0;
+    }
+    return true;
+}
+
+// The whole answer is here: it is accounted for before its last byte goes out, so that a client
+// never holds an answer that a crash could leave unrecorded.
+static void settle_answer(struct exchange *x)
+{
+    if (x->observes && !x->is_sse)
+        ch_usage_scan_end_document(&x->usage, CH_SPAN(""));
+    x->response_state = RESPONSE_DONE;
+    meter_settle(x, CH_END_DONE);
+}
+
+// Relays what one read brought. Returns how many bytes it consumed.
+static size_t relay_body(struct exchange *x, struct ch_span bytes, struct ch_span head)
+{
+    struct gather g;
+    size_t total = 0;
+    enum ch_http1_verdict verdict = CH_HTTP1_MORE;
+    gather_init(&g);
+    bool has_body = !ch_http1_body_is_empty(&x->response_framing);
+    while (has_body && verdict == CH_HTTP1_MORE && total < bytes.len) {
+        size_t used;
+        struct ch_span payload;
+        struct ch_http1_error error;
+        verdict = ch_http1_body_step(&x->response_framing, ch_span_sub(bytes, total), &used,
+                                     &payload, &error);
+        total += used;
+        if (verdict == CH_HTTP1_ERROR) {
+            refuse_answer(x, 502, "upstream_invalid", error.text, CH_END_UPSTREAM_INVALID);
+            return bytes.len;
+        }
+        bool is_last = verdict == CH_HTTP1_DONE;
+        if ((payload.len || is_last) && !relay_payload(x, &g, payload, is_last, &head))
+            return bytes.len; // the client's end is on the way
+    }
+    bool is_done = !has_body || verdict == CH_HTTP1_DONE;
+    if (is_done) {
+        if (total < bytes.len) // more than it should have said: never to be used again
+            x->upstream_keeps_alive = false;
+        settle_answer(x);
+    }
+    if (!gather_flush(x, &g, head, is_done))
+        return bytes.len;
+    if (is_done) {
+        exchange_end(x, CH_END_DONE, x->wants_keep_alive);
+        return total;
+    }
+    if (ch_peer_is_blocked(&x->client->peer))
+        ch_peer_pause(&x->upstream->peer); // a slow reader stops the reading of its upstream
+    return total;
+}
+
+static size_t relay_head(struct exchange *x, struct ch_span bytes)
+{
+    struct ch_http1_error error;
+    switch (ch_http1_head_parse(&x->response_parser, bytes, &x->response_head, &error)) {
+    case CH_HTTP1_MORE:
+        return 0;
+    case CH_HTTP1_ERROR:
+        refuse_answer(x, 502, "upstream_invalid", error.text, CH_END_UPSTREAM_INVALID);
+        return bytes.len;
+    case CH_HTTP1_DONE:
+        break;
+    }
+    size_t size = x->response_head.size;
+    if (x->response_head.status < 200 && x->response_head.status != 101) {
+        if (++x->interim_count > INTERIM_MAX) {
+            refuse_answer(x, 502, "upstream_invalid", "The provider sent too many interim answers.",
+                          CH_END_UPSTREAM_INVALID);
+            return bytes.len;
+        }
+        ch_http1_response_init(&x->response_parser, false);
+        return size;
+    }
+    x->upstream_status = x->response_head.status;
+    x->first_byte_ns = ch_loop_now_ns(x->pl->loop);
+    if (refuse_by_status(x))
+        return bytes.len;
+    choose_observers(x, bytes.ptr);
+    choose_framing(x);
+    if (build_head(x, bytes.ptr, &x->pl->head_out) != CH_OK) {
+        refuse_answer(x, 502, "upstream_invalid", "The provider's response head is too large.",
+                      CH_END_UPSTREAM_INVALID);
+        return bytes.len;
+    }
+    x->upstream_keeps_alive = x->response_head.keep_alive;
+    x->response_state = RESPONSE_BODY;
+    x->status = x->upstream_status;
+    x->head_is_out = true;
+    ch_http1_body_init(&x->response_framing, &x->response_head);
+    return size + relay_body(x, ch_span_sub(bytes, size), ch_buf_span(&x->pl->head_out));
+}
+
+size_t relay_bytes(struct exchange *x, struct ch_span bytes)
+{
+    x->last_read_ns = ch_loop_now_ns(x->pl->loop);
+    ch_peer_set_deadline(&x->upstream->peer,
+                         x->last_read_ns +
+                             x->pl->proxy->options.config->timeouts.upstream_idle * CH_NS_PER_MS);
+    if (x->response_state == RESPONSE_BODY)
+        return relay_body(x, bytes, (struct ch_span){0});
+    size_t total = 0, used = 1;
+    struct ch_peer *peer = &x->upstream->peer;
+    // 1xx answers are skipped; whatever ends the exchange consumes all or releases the peer.
+    while (total < bytes.len && used) {
+        used = relay_head(x, ch_span_sub(bytes, total));
+        total += used;
+        if (!ch_peer_is_open(peer) || peer->arg != x || x->response_state != RESPONSE_HEAD)
+            break;
+    }
+    return total < bytes.len ? total : bytes.len;
+}
+
+void relay_client_writable(struct exchange *x)
+{
+    if (x->upstream && x->upstream->is_ready)
+        ch_peer_resume(&x->upstream->peer);
+}
+
+// ---- the upstream ends
+
+static void finish_at_close(struct exchange *x)
+{
+    struct gather g;
+    struct ch_span none = {0};
+    gather_init(&g);
+    if (!relay_payload(x, &g, none, true, &none))
+        return;
+    settle_answer(x);
+    if (gather_flush(x, &g, none, true))
+        exchange_end(x, CH_END_DONE, x->wants_keep_alive);
+}
+
+void relay_upstream_end(struct exchange *x, enum ch_peer_end end)
+{
+    bool has_answer = x->head_is_out;
+    switch (end) {
+    case CH_PEER_EOF:
+    case CH_PEER_RESET:
+    case CH_PEER_CLOSED:
+        if (has_answer && end == CH_PEER_EOF && x->response_framing.framing == CH_FRAMING_TO_CLOSE)
+            finish_at_close(x);
+        else
+            refuse_answer(x, 502, "upstream_cut",
+                          "The provider closed the connection before its answer was complete.",
+                          CH_END_UPSTREAM_CUT);
+        return;
+    case CH_PEER_TIMEOUT:
+        refuse_answer(x, 504, "upstream_timeout", "The provider did not answer in time.",
+                      CH_END_TIMEOUT);
+        return;
+    case CH_PEER_TLS:
+        refuse_answer(x, 502, "upstream_tls_failed",
+                      "No trusted TLS connection to the provider could be made.",
+                      CH_END_UPSTREAM_REFUSED);
+        return;
+    case CH_PEER_REFUSED:
+        refuse_answer(x, 502, "upstream_unreachable", "The provider cannot be reached.",
+                      CH_END_UPSTREAM_REFUSED);
+        return;
+    }
+}

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+// Answers that are our own: refusals in the dialect of the caller, and the paths beside the
+// providers'.
+#include "shared.h"
+
+#include "domain/error_body.h"
+
+#include <stdio.h>
+
+#define BODY_MAX 4096
+
+struct answer {
+    int status;
+    const char *content_type;
+    struct ch_span body;
+    const char *code;  // x-chaperone-error, NULL: none
+    int retry_after_s; // 0: none
+    bool closes;
+};
+
+static enum ch_err build_head(const struct answer *answer, int64_t id, struct ch_buf *out)
+{
+    char request_id[CH_REQUEST_ID_TEXT];
+    ch_id_format(id, request_id);
+    ch_buf_clear(out);
+    enum ch_err err = ch_buf_append_format(out,
+                                           "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: "
+                                           "%zu\r\nx-chaperone-request-id: %s\r\n",
+                                           answer->status, ch_http1_reason(answer->status),
+                                           answer->content_type, answer->body.len, request_id);
+    if (!err && answer->code)
+        err = ch_buf_append_format(out, "x-chaperone-error: %s\r\n", answer->code);
+    if (!err && answer->retry_after_s)
+        err = ch_buf_append_format(out, "Retry-After: %d\r\n", answer->retry_after_s);
+    if (!err && answer->closes)
+        err = ch_buf_append_span(out, CH_SPAN("Connection: close\r\n"));
+    if (!err)
+        err = ch_buf_append(out, "\r\n", 2);
+    return err;
+}
+
+// A failed write is followed by the client's own end.
+static void send_answer(struct exchange *x, const struct answer *answer)
+{
+    struct ch_buf *head = &x->pl->head_out;
+    if (build_head(answer, x->id, head) != CH_OK)
+        return;
+    struct iovec parts[] = {{head->ptr, head->len},
+                            {(void *)(uintptr_t)answer->body.ptr, answer->body.len}};
+    enum ch_err err = ch_peer_write(&x->client->peer, parts, 2);
+    (void)err;
+}
+
+static bool request_is_read(const struct exchange *x)
+{
+    return x->client->state == REQUEST_COMPLETE || ch_http1_body_is_empty(&x->body_framing);
+}
+
+void respond_denial(struct exchange *x, const struct denial *denial, enum ch_end_reason reason)
+{
+    struct ch_buf body;
+    char id[CH_REQUEST_ID_TEXT];
+    ch_buf_init(&body, BODY_MAX);
+    ch_id_format(x->id, id);
+    struct ch_error_body error = {.status = denial->status,
+                                  .code = denial->code,
+                                  .message = ch_span_of(denial->message),
+                                  .request_id = id};
+    struct answer answer = {.status = denial->status,
+                            .content_type = "application/json",
+                            .code = denial->code,
+                            .retry_after_s = denial->retry_after_s,
+                            .closes = denial->closes || !request_is_read(x) ||
+                                      !x->wants_keep_alive || x->client->is_half_closed};
+    if (ch_error_body_append(x->dialect, &error, &body) == CH_OK)
+        answer.body = ch_buf_span(&body);
+    x->status = denial->status;
+    x->rule = denial->code;
+    atomic_fetch_add_explicit(&x->pl->denied_count, 1, memory_order_relaxed);
+    send_answer(x, &answer);
+    ch_buf_fini(&body);
+    exchange_end(x, reason, !answer.closes);
+}
+
+void respond_parse_error(struct client *c, const struct ch_http1_error *error)
+{
+    struct exchange *x = c->x;
+    exchange_start_clock(x);
+    x->wants_keep_alive = false;
+    respond_denial(x,
+                   &(struct denial){.status = error->status,
+                                    .code = "invalid_request",
+                                    .message = error->text,
+                                    .closes = true},
+                   CH_END_DENIED);
+}
+
+// ---- paths beside the providers'
+
+static void answer_text(struct exchange *x, int status, const char *text)
+{
+    struct answer answer = {.status = status,
+                            .content_type = "text/plain",
+                            .body = ch_span_of(text),
+                            .closes = !x->wants_keep_alive || !request_is_read(x)};
+    send_answer(x, &answer);
+    exchange_end(x, CH_END_DONE, !answer.closes);
+}
+
+static enum ch_err append_member(struct ch_buf *out, const char *name, struct ch_span value)
+{
+    enum ch_err err = ch_buf_append_format(out, "\"%s\":\"", name);
+    if (!err)
+        err = ch_buf_append_json(out, value);
+    if (!err)
+        err = ch_buf_append_span(out, CH_SPAN("\","));
+    return err;
+}
+
+// The caller's own limits. Budgets and rates join here as they come to keys.
+static enum ch_err append_key(struct ch_buf *out, const struct key_record *key)
+{
+    char expires[25];
+    enum ch_err err = ch_buf_append_span(out, CH_SPAN("{\"schema\":\"chaperone.own_key/1\","));
+    if (!err)
+        err = append_member(out, "name", key_record_name(key));
+    if (!err)
+        err = append_member(out, "models", key_record_models(key));
+    if (err)
+        return err;
+    if (!key->expires_at_ms)
+        return ch_buf_append_span(out, CH_SPAN("\"expires_at\":null}\n"));
+    ch_clock_format_utc(key->expires_at_ms, expires);
+    return ch_buf_append_format(out, "\"expires_at\":\"%s\"}\n", expires);
+}
+
+static void answer_own_key(struct exchange *x)
+{
+    struct ch_buf body;
+    const struct key_record *key = gate_own_key(x);
+    if (!key) {
+        respond_denial(x,
+                       &(struct denial){
+                           .status = 401, .code = "invalid_api_key", .message = "Invalid API key."},
+                       CH_END_DENIED);
+        return;
+    }
+    ch_buf_init(&body, BODY_MAX);
+    struct answer answer = {.status = 200,
+                            .content_type = "application/json",
+                            .closes = !x->wants_keep_alive || !request_is_read(x)};
+    if (append_key(&body, key) == CH_OK)
+        answer.body = ch_buf_span(&body);
+    send_answer(x, &answer);
+    ch_buf_fini(&body);
+    exchange_end(x, CH_END_DONE, !answer.closes);
+}
+
+bool respond_own_path(struct exchange *x)
+{
+    struct ch_span path = x->target.path;
+    if (x->head.method != CH_METHOD_GET)
+        return false;
+    if (ch_span_eq(path, CH_SPAN("/healthz")))
+        answer_text(x, 200, "ok\n");
+    else if (ch_span_eq(path, CH_SPAN("/readyz")))
+        answer_text(x, x->pl->is_draining ? 503 : 200,
+                    x->pl->is_draining ? "stopping\n" : "ready\n");
+    else if (ch_span_eq(path, CH_SPAN("/chaperone/v1/key")))
+        answer_own_key(x);
+    else
+        return false;
+    return true;
+}

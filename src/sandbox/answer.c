@@ -1,0 +1,562 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "answer.h"
+
+#define BYTES_PER_TOKEN  4
+#define CONTENT_BYTES    192 // makes a plain chat answer of about 750 bytes
+#define PIECE_BYTES      24
+#define SIZED_PIECE      1024 // of a content whose size was asked for
+#define REASONING_TOKENS 64
+#define WORDS_MAX        (CH_SANDBOX_SIZE_MAX + 4096)
+#define ITEMS_BYTES_MAX  (128 << 20) // 2048 vectors of 4096 decimals stay below
+#define ESCAPED_MAX      (64 + 6 * CH_SANDBOX_CREDENTIAL_MAX) // a phrase, and every byte as \u00xx
+
+// The arguments of every tool call, as they stand in a JSON string; told in two pieces.
+#define TOOL_ARGUMENTS "{\\\"city\\\":\\\"Paris\\\"}"
+#define TOOL_PIECE     10
+#define TOOL_TOKENS    4
+
+#define ON             CH_SPAN("1")
+#define OFF            CH_SPAN("")
+
+// ---- words
+
+void ch_sandbox_source_init(struct ch_sandbox_source *source)
+{
+    ch_buf_init(&source->words, (size_t)WORDS_MAX);
+    ch_buf_init(&source->escaped, ESCAPED_MAX);
+    ch_buf_init(&source->items, ITEMS_BYTES_MAX);
+}
+
+void ch_sandbox_source_fini(struct ch_sandbox_source *source)
+{
+    ch_buf_fini(&source->words);
+    ch_buf_fini(&source->escaped);
+    ch_buf_fini(&source->items);
+}
+
+static enum ch_err grow_words(struct ch_buf *words, size_t len)
+{
+    static const char text[] =
+        "This is the sandbox provider: no model thought about your question, nobody is billed for "
+        "this answer, and the same request gets the same words every time it asks, so that tests "
+        "can rely on them. ";
+    enum ch_err err = CH_OK;
+    while (words->len < len && !err)
+        err = ch_buf_append(words, text, sizeof text - 1);
+    return err;
+}
+
+// Puts the credential, escaped, where set_content finds it. Its size is bounded, so only memory can
+// fail.
+static enum ch_err escape_credential(struct ch_sandbox_source *source,
+                                     const struct ch_sandbox_request *request)
+{
+    ch_buf_clear(&source->escaped);
+    return ch_buf_append_json(&source->escaped,
+                              (struct ch_span){request->credential, request->credential_len});
+}
+
+// All that can be said, from which the content and its pieces are cut.
+static enum ch_err find_words(const struct ch_sandbox_answer *answer,
+                              struct ch_sandbox_source *source,
+                              const struct ch_sandbox_request *request, struct ch_span *words_out)
+{
+    enum ch_err err = CH_OK;
+    if (answer->calls_tool) {
+        *words_out = CH_SPAN(TOOL_ARGUMENTS);
+    } else if (request->directives.echo_content) {
+        err = escape_credential(source, request);
+        *words_out = ch_buf_span(&source->escaped);
+    } else {
+        err = grow_words(&source->words, (size_t)answer->content_len);
+        *words_out = ch_buf_span(&source->words);
+    }
+    return err;
+}
+
+// Sets the content to at most `len` bytes from `from` on.
+static enum ch_err set_content(struct ch_sandbox_answer *answer, struct ch_sandbox_source *source,
+                               const struct ch_sandbox_request *request, int64_t from, int64_t len)
+{
+    struct ch_span words;
+    enum ch_err err = find_words(answer, source, request, &words);
+    if (err)
+        return err;
+    if (len > answer->content_len - from)
+        len = answer->content_len - from;
+    answer->values[CH_VAR_CONTENT] = (struct ch_span){words.ptr + from, (size_t)len};
+    return CH_OK;
+}
+
+// ---- values
+
+static void set_number(struct ch_sandbox_answer *answer, enum ch_sandbox_var var, int64_t value)
+{
+    char *text = answer->numbers[var];
+    size_t at = CH_SANDBOX_NUMBER_TEXT;
+    do
+        text[--at] = (char)('0' + value % 10);
+    while (value /= 10);
+    answer->values[var] = (struct ch_span){text + at, CH_SANDBOX_NUMBER_TEXT - at};
+}
+
+static void set_text(struct ch_sandbox_answer *answer, enum ch_sandbox_var var, const char *text)
+{
+    answer->values[var] = ch_span_of(text);
+}
+
+static void set_flag(struct ch_sandbox_answer *answer, enum ch_sandbox_var var, bool is_on)
+{
+    answer->values[var] = is_on ? ON : OFF;
+}
+
+static int64_t tokens_of(int64_t bytes)
+{
+    return (bytes + BYTES_PER_TOKEN - 1) / BYTES_PER_TOKEN;
+}
+
+static void set_output(struct ch_sandbox_answer *answer, int64_t input, int64_t text,
+                       int64_t reasoning)
+{
+    set_number(answer, CH_VAR_TEXT, text);
+    set_number(answer, CH_VAR_REASONING, reasoning);
+    set_number(answer, CH_VAR_OUTPUT, text + reasoning);
+    set_number(answer, CH_VAR_TOTAL, input + text + reasoning);
+}
+
+static int64_t input_tokens(const struct ch_sandbox_request *request)
+{
+    int64_t tokens = request->body_bytes / BYTES_PER_TOKEN;
+    return tokens > 0 ? tokens : 1;
+}
+
+// The slices of the input: a half of it read from the cache, a quarter written for five minutes
+// and, where the dialect knows it, an eighth for an hour.
+static void set_input(struct ch_sandbox_answer *answer, const struct ch_sandbox_request *request)
+{
+    const struct ch_sandbox_directives *directives = &request->directives;
+    bool writes = directives->cache_write && request->dialect != CH_DIALECT_GEMINI;
+    int64_t input = input_tokens(request);
+    int64_t cached = directives->cached ? input / 2 : 0;
+    int64_t write_5m = writes ? input / 4 : 0;
+    int64_t write_1h = writes && request->dialect == CH_DIALECT_ANTHROPIC ? input / 8 : 0;
+    set_number(answer, CH_VAR_INPUT, input);
+    set_number(answer, CH_VAR_CACHED, cached);
+    set_number(answer, CH_VAR_WRITE_5M, write_5m);
+    set_number(answer, CH_VAR_WRITE_1H, write_1h);
+    set_number(answer, CH_VAR_WRITE, write_5m + write_1h);
+    set_number(answer, CH_VAR_UNCACHED, input - cached - write_5m - write_1h);
+}
+
+struct size {
+    int64_t content, piece; // bytes
+    int64_t tokens;
+};
+
+static struct size size_of_words(const struct ch_sandbox_directives *directives)
+{
+    struct size size = {CONTENT_BYTES, PIECE_BYTES, 0};
+    if (directives->events >= 0)
+        size = (struct size){directives->events * BYTES_PER_TOKEN, BYTES_PER_TOKEN, 0};
+    else if (directives->size >= 0)
+        size = (struct size){directives->size, SIZED_PIECE, 0};
+    size.tokens = tokens_of(size.content);
+    return size;
+}
+
+static struct size size_of_content(const struct ch_sandbox_answer *answer,
+                                   struct ch_sandbox_source *source,
+                                   const struct ch_sandbox_request *request)
+{
+    if (answer->calls_tool)
+        return (struct size){sizeof TOOL_ARGUMENTS - 1, TOOL_PIECE, TOOL_TOKENS};
+    if (!request->directives.echo_content)
+        return size_of_words(&request->directives);
+    if (escape_credential(source, request))
+        return (struct size){0, 1, 0};
+    int64_t len = (int64_t)source->escaped.len;
+    return (struct size){len, len ? len : 1, tokens_of((int64_t)request->credential_len)};
+}
+
+// Nothing a request forbids is said: reasoning and text stay within its max_tokens.
+static void plan_content(struct ch_sandbox_answer *answer, struct ch_sandbox_source *source,
+                         const struct ch_sandbox_request *request)
+{
+    struct size size = size_of_content(answer, source, request);
+    int64_t most = request->max_tokens ? request->max_tokens : INT64_MAX;
+    int64_t reasoning = request->directives.thinking ? REASONING_TOKENS : 0;
+    if (reasoning > most / 2)
+        reasoning = most / 2;
+    if (size.tokens > most - reasoning) {
+        size.tokens = most - reasoning;
+        if (!answer->calls_tool && !request->directives.echo_content)
+            size.content = size.tokens * BYTES_PER_TOKEN;
+        set_flag(answer, CH_VAR_TRUNCATED, true);
+    }
+    answer->reasoning = reasoning;
+    answer->content_len = size.content;
+    answer->piece_len = size.piece;
+    answer->pieces = (size.content + size.piece - 1) / size.piece;
+    set_output(answer, input_tokens(request), size.tokens, reasoning);
+}
+
+// ---- errors
+
+static const char *openai_type(int status)
+{
+    if (status == 429)
+        return "requests";
+    return status >= 500 ? "server_error" : "invalid_request_error";
+}
+
+static const char *openai_code(int status)
+{
+    switch (status) {
+    case 401:
+        return "invalid_api_key";
+    case 404:
+        return "model_not_found";
+    case 429:
+        return "rate_limit_exceeded";
+    default: // statuses, not an enum of ours
+        return "";
+    }
+}
+
+static const char *anthropic_type(int status)
+{
+    switch (status) {
+    case 401:
+        return "authentication_error";
+    case 402:
+        return "billing_error";
+    case 403:
+        return "permission_error";
+    case 404:
+        return "not_found_error";
+    case 413:
+        return "request_too_large";
+    case 429:
+        return "rate_limit_error";
+    case 504:
+        return "timeout_error";
+    case 529:
+        return "overloaded_error";
+    default: // statuses, not an enum of ours
+        return status >= 500 ? "api_error" : "invalid_request_error";
+    }
+}
+
+static const char *gemini_type(int status)
+{
+    switch (status) {
+    case 401:
+        return "UNAUTHENTICATED";
+    case 403:
+        return "PERMISSION_DENIED";
+    case 404:
+        return "NOT_FOUND";
+    case 429:
+        return "RESOURCE_EXHAUSTED";
+    case 503:
+        return "UNAVAILABLE";
+    case 504:
+        return "DEADLINE_EXCEEDED";
+    default: // statuses, not an enum of ours
+        return status >= 500 ? "INTERNAL" : "INVALID_ARGUMENT";
+    }
+}
+
+static void set_error_type(struct ch_sandbox_answer *answer, enum ch_dialect dialect)
+{
+    switch (dialect) {
+    case CH_DIALECT_OPENAI:
+        set_text(answer, CH_VAR_TYPE, openai_type(answer->status));
+        set_text(answer, CH_VAR_CODE, openai_code(answer->status));
+        return;
+    case CH_DIALECT_ANTHROPIC:
+        set_text(answer, CH_VAR_TYPE, anthropic_type(answer->status));
+        return;
+    case CH_DIALECT_GEMINI:
+        set_text(answer, CH_VAR_TYPE, gemini_type(answer->status));
+        if (answer->status == 401)
+            set_text(answer, CH_VAR_CODE, "API_KEY_INVALID");
+        return;
+    }
+}
+
+#define ECHO_MESSAGE "Incorrect API key provided: "
+
+static enum ch_err set_message(struct ch_sandbox_answer *answer, struct ch_sandbox_source *source,
+                               const struct ch_sandbox_request *request)
+{
+    if (!request->directives.echo_key || request->fault) {
+        set_text(answer, CH_VAR_MESSAGE,
+                 request->fault ? request->fault_text : "The sandbox was asked for this error.");
+        return CH_OK;
+    }
+    ch_buf_clear(&source->escaped);
+    enum ch_err err = ch_buf_append_span(&source->escaped, CH_SPAN(ECHO_MESSAGE));
+    if (!err)
+        err = ch_buf_append_json(&source->escaped,
+                                 (struct ch_span){request->credential, request->credential_len});
+    if (!err)
+        answer->values[CH_VAR_MESSAGE] = ch_buf_span(&source->escaped);
+    return err;
+}
+
+// ---- the answer
+
+static int find_status(const struct ch_sandbox_request *request)
+{
+    if (request->fault)
+        return request->fault;
+    if (request->directives.status)
+        return (int)request->directives.status;
+    if (request->directives.echo_key) // a 401 would say that the provider refused its own key
+        return 400;
+    return request->directives.redirect ? 302 : 200;
+}
+
+static bool wants_tool_call(const struct ch_sandbox_request *request)
+{
+    bool can_call = request->endpoint != CH_ENDPOINT_COMPLETIONS;
+    return can_call && request->tool_len && !request->has_tool_result && !request->refuses_tools;
+}
+
+static void set_ids(struct ch_sandbox_answer *answer, int64_t id)
+{
+    struct ch_span prefix = answer->script->id_prefix;
+    ch_id_format(id, answer->request_id);
+    struct ch_span digits = ch_span_sub(ch_span_of(answer->request_id), strlen("req_"));
+    answer->values[CH_VAR_ID] = digits;
+    set_text(answer, CH_VAR_REQUEST_ID, answer->request_id);
+    if (answer->status != 200)
+        return;
+    memcpy(answer->full_id, prefix.ptr, prefix.len);
+    memcpy(answer->full_id + prefix.len, digits.ptr, digits.len);
+    answer->values[CH_VAR_FULL_ID] = (struct ch_span){answer->full_id, prefix.len + digits.len};
+}
+
+// The tier that serves: the one asked for where it is one of those that cost differently.
+static struct ch_span served_tier(const struct ch_sandbox_request *request)
+{
+    struct ch_span tier = {request->tier, request->tier_len};
+    bool is_own = ch_span_eq(tier, CH_SPAN("flex")) || ch_span_eq(tier, CH_SPAN("priority"));
+    return is_own ? tier : CH_SPAN("default");
+}
+
+static void set_request_values(struct ch_sandbox_answer *answer,
+                               const struct ch_sandbox_request *request)
+{
+    bool states_usage = !request->directives.no_usage;
+    set_text(answer, CH_VAR_DIALECT, ch_dialect_name(request->dialect));
+    set_text(answer, CH_VAR_ENDPOINT, ch_endpoint_name(request->endpoint));
+    set_text(answer, CH_VAR_CARRIER, request->carrier);
+    set_text(answer, CH_VAR_STREAM, answer->is_stream ? "true" : "false");
+    answer->values[CH_VAR_MODEL] = ch_sandbox_request_model(request);
+    answer->values[CH_VAR_TOOL] = (struct ch_span){request->tool, request->tool_len};
+    answer->values[CH_VAR_TIER] = served_tier(request);
+    set_number(answer, CH_VAR_REQUEST_BYTES, request->body_bytes);
+    set_flag(answer, CH_VAR_USAGE, states_usage);
+    set_flag(answer, CH_VAR_USAGE_ASKED, states_usage && request->include_usage);
+}
+
+static void set_head_values(struct ch_sandbox_answer *answer,
+                            const struct ch_sandbox_request *request)
+{
+    set_number(answer, CH_VAR_STATUS, answer->status);
+    set_text(answer, CH_VAR_REASON, ch_http1_reason(answer->status));
+    set_flag(answer, CH_VAR_CLOSE, !request->keep_alive);
+    set_flag(answer, CH_VAR_CHUNKED, !request->is_http10);
+    if (answer->status == 429)
+        set_text(answer, CH_VAR_RETRY, "1");
+    if (answer->status == 302)
+        set_text(answer, CH_VAR_REDIRECT, "https://elsewhere.invalid/v1");
+    if (request->directives.echo_key && !request->fault)
+        answer->values[CH_VAR_ECHO] =
+            (struct ch_span){request->credential, request->credential_len};
+    if (answer->is_stream)
+        set_text(answer, CH_VAR_TYPE,
+                 request->is_event_stream ? "text/event-stream" : "application/json");
+}
+
+void ch_sandbox_answer_begin(struct ch_sandbox_answer *answer,
+                             const struct ch_sandbox_request *request,
+                             const struct ch_script_book *book, struct ch_sandbox_source *source,
+                             int64_t id, int64_t wall_ms)
+{
+    bool calls_tool = wants_tool_call(request);
+    const struct ch_script *script =
+        &book->scripts[request->dialect][request->endpoint][calls_tool];
+    int status = find_status(request);
+    memset(answer->values, 0, sizeof answer->values);
+    answer->script = script;
+    answer->status = status;
+    answer->calls_tool = calls_tool;
+    answer->is_stream = status == 200 && request->is_stream && script->piece;
+    answer->is_billed =
+        status == 200 && (script->usage || request->endpoint == CH_ENDPOINT_EMBED_CONTENT ||
+                          request->endpoint == CH_ENDPOINT_BATCH_EMBED_CONTENTS);
+    answer->lead_at = answer->trail_at = 0;
+    answer->piece_at = answer->seq = 0;
+    answer->is_over = false;
+    set_request_values(answer, request);
+    set_head_values(answer, request);
+    set_ids(answer, id);
+    set_number(answer, CH_VAR_CREATED, wall_ms / 1000);
+    set_input(answer, request);
+    plan_content(answer, source, request);
+    if (!script->piece) // no words are generated
+        set_output(answer, input_tokens(request), 0, 0);
+}
+
+static enum ch_err append_error(struct ch_sandbox_answer *answer,
+                                const struct ch_sandbox_request *request,
+                                const struct ch_script_book *book, struct ch_sandbox_source *source,
+                                struct ch_buf *out)
+{
+    set_error_type(answer, request->dialect);
+    enum ch_err err = set_message(answer, source, request);
+    return err ? err
+               : ch_sandbox_template_append(book->errors[request->dialect], answer->values, out);
+}
+
+static bool is_embedding(enum ch_endpoint endpoint)
+{
+    return endpoint == CH_ENDPOINT_EMBEDDINGS || endpoint == CH_ENDPOINT_EMBED_CONTENT ||
+           endpoint == CH_ENDPOINT_BATCH_EMBED_CONTENTS;
+}
+
+enum ch_err ch_sandbox_answer_document(struct ch_sandbox_answer *answer,
+                                       const struct ch_sandbox_request *request,
+                                       const struct ch_script_book *book,
+                                       struct ch_sandbox_source *source, struct ch_buf *out)
+{
+    enum ch_err err;
+    if (answer->status != 200)
+        return append_error(answer, request, book, source, out);
+    if (is_embedding(request->endpoint)) {
+        ch_buf_clear(&source->items);
+        err = ch_sandbox_embeddings_append(request, &source->items);
+        answer->values[CH_VAR_ITEMS] = ch_buf_span(&source->items);
+    } else {
+        err = set_content(answer, source, request, 0, answer->content_len);
+    }
+    return err ? err : ch_sandbox_template_append(answer->script->plain, answer->values, out);
+}
+
+// ---- streams
+
+// What stands around an event of Gemini's: an SSE line, or a place in an array.
+static enum ch_err open_gemini_chunk(const struct ch_sandbox_answer *answer, bool is_event_stream,
+                                     struct ch_buf *out)
+{
+    if (is_event_stream)
+        return ch_buf_append_span(out, CH_SPAN("data: "));
+    return ch_buf_append_span(out, answer->seq ? CH_SPAN(",\r\n") : CH_SPAN("["));
+}
+
+static enum ch_err append_chunk(const struct ch_sandbox_answer *answer,
+                                const struct ch_sandbox_template *template, bool is_event_stream,
+                                struct ch_buf *out)
+{
+    size_t start = out->len;
+    enum ch_err err = open_gemini_chunk(answer, is_event_stream, out);
+    size_t opened = out->len;
+    if (!err)
+        err = ch_sandbox_template_append(template, answer->values, out);
+    if (!err && out->len == opened) // the step is left out
+        out->len = start;
+    else if (!err && is_event_stream)
+        err = ch_buf_append_span(out, CH_SPAN("\r\n\r\n"));
+    return err;
+}
+
+static enum ch_err append_step(struct ch_sandbox_answer *answer,
+                               const struct ch_sandbox_request *request,
+                               const struct ch_sandbox_template *template, struct ch_buf *out)
+{
+    size_t start = out->len;
+    set_number(answer, CH_VAR_SEQ, answer->seq);
+    enum ch_err err = request->dialect == CH_DIALECT_GEMINI
+                          ? append_chunk(answer, template, request->is_event_stream, out)
+                          : ch_sandbox_template_append(template, answer->values, out);
+    answer->seq += out->len > start;
+    return err;
+}
+
+static enum ch_err append_piece(struct ch_sandbox_answer *answer,
+                                const struct ch_sandbox_request *request,
+                                struct ch_sandbox_source *source, struct ch_buf *out)
+{
+    int64_t from = answer->piece_at++ * answer->piece_len;
+    enum ch_err err = set_content(answer, source, request, from, answer->piece_len);
+    return err ? err : append_step(answer, request, answer->script->piece, out);
+}
+
+enum ch_err ch_sandbox_answer_event(struct ch_sandbox_answer *answer,
+                                    const struct ch_sandbox_request *request,
+                                    struct ch_sandbox_source *source, struct ch_buf *out)
+{
+    const struct ch_script *script = answer->script;
+    if (answer->lead_at < script->lead_count)
+        return append_step(answer, request, script->lead[answer->lead_at++], out);
+    if (answer->piece_at < answer->pieces)
+        return append_piece(answer, request, source, out);
+    enum ch_err err = CH_OK;
+    if (answer->trail_at < script->trail_count) {
+        err = set_content(answer, source, request, 0, answer->content_len);
+        if (!err)
+            err = append_step(answer, request, script->trail[answer->trail_at++], out);
+    }
+    answer->is_over = answer->trail_at == script->trail_count;
+    if (!err && answer->is_over && !request->is_event_stream)
+        err = ch_buf_append(out, "]", 1);
+    return err;
+}
+
+// ---- head and record
+
+enum ch_err ch_sandbox_answer_head(struct ch_sandbox_answer *answer,
+                                   const struct ch_script_book *book, size_t length,
+                                   struct ch_buf *out)
+{
+    set_number(answer, CH_VAR_LENGTH, (int64_t)length);
+    return ch_sandbox_template_append(answer->is_stream ? book->stream_head : book->document_head,
+                                      answer->values, out);
+}
+
+static int64_t tokens_said(const struct ch_sandbox_answer *answer)
+{
+    int64_t said = answer->piece_at * answer->piece_len;
+    return tokens_of(said < answer->content_len ? said : answer->content_len) + answer->reasoning;
+}
+
+// Free endpoints and errors cost nothing; a stream that ended early, what it had said.
+static void settle_tokens(struct ch_sandbox_answer *answer, bool is_done)
+{
+    static const enum ch_sandbox_var costs[] = {CH_VAR_INPUT,    CH_VAR_CACHED, CH_VAR_WRITE_5M,
+                                                CH_VAR_WRITE_1H, CH_VAR_OUTPUT, CH_VAR_REASONING};
+    if (!answer->is_billed)
+        for (size_t i = 0; i < sizeof costs / sizeof *costs; i++)
+            set_number(answer, costs[i], 0);
+    else if (!is_done && answer->is_stream)
+        set_number(answer, CH_VAR_OUTPUT, tokens_said(answer));
+}
+
+enum ch_err ch_sandbox_answer_record(struct ch_sandbox_answer *answer,
+                                     const struct ch_script_book *book, const char *outcome,
+                                     struct ch_buf *out)
+{
+    bool is_done = strcmp(outcome, "done") == 0;
+    bool states_usage =
+        is_done && answer->is_billed && answer->script->usage && answer->values[CH_VAR_USAGE].len;
+    set_text(answer, CH_VAR_OUTCOME, outcome);
+    settle_tokens(answer, is_done);
+    enum ch_err err = ch_sandbox_template_append(book->record, answer->values, out);
+    if (!err)
+        err = states_usage ? ch_sandbox_template_append(answer->script->usage, answer->values, out)
+                           : ch_buf_append_span(out, CH_SPAN("null"));
+    return err ? err : ch_buf_append_span(out, CH_SPAN("}\n"));
+}

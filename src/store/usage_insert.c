@@ -1,0 +1,399 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "usage_insert.h"
+
+#include "base/id.h"
+#include "base/secret.h"
+#include "domain/route.h"
+
+#include <stdlib.h>
+
+// Far above anything an exchange can consume or cost (10^12 tokens or bytes, a million USD), and low enough that
+// sums of such numbers do not overflow: a provider may state anything.
+#define COUNT_MAX INT64_C(1000000000000)
+#define COST_MAX  INT64_C(1000000000000000)
+
+#define MS_PER_HOUR INT64_C(3600000)
+
+// Recently seen texts; two places for each hash, so that one newcomer does not drive out a favourite at once.
+#define CACHE_SETS 512
+#define CACHE_WAYS 2
+
+// Twice the batch, so that probing stays short.
+#define SUM_PLACES (2 * CH_USAGE_BATCH)
+
+struct cached_text {
+    int64_t id;
+    uint32_t hash;
+    uint8_t size;
+    char text[CH_RECORD_MODEL];
+};
+
+enum sum {
+    SUM_REQUESTS,
+    SUM_ERRORS,
+    SUM_UNPRICED,
+    SUM_TOKENS, // the ten classes in their order
+    SUM_SEARCHES = SUM_TOKENS + CH_TOKEN_CLASSES,
+    SUM_COST,
+    SUMS,
+};
+
+struct sum_key {
+    int64_t hour, key_id, attribution_id, provider_id, model;
+};
+
+struct sums {
+    struct sum_key key;
+    int64_t values[SUMS]; // requests is never 0 in a place in use
+};
+
+enum word_kind {
+    WORD_DIALECT,
+    WORD_ENDPOINT,
+    WORD_GRADE,
+    WORD_END_REASON,
+    WORD_TIER,
+    WORD_KINDS,
+};
+#define WORDS_MAX 16 // values of the largest of these enums
+
+struct ch_usage_insert {
+    struct cached_text cache[CACHE_SETS][CACHE_WAYS];
+    int64_t word_ids[WORD_KINDS][WORDS_MAX]; // 0: not looked up yet
+    struct sums sums[SUM_PLACES];
+    uint32_t used[CH_USAGE_BATCH]; // places in use
+    uint32_t used_count;
+};
+
+enum ch_err ch_usage_insert_new(struct ch_usage_insert **insert_out)
+{
+    struct ch_usage_insert *insert = ch_zcalloc(1, sizeof *insert);
+    if (!insert)
+        return CH_ERR_NOMEM;
+    *insert_out = insert;
+    return CH_OK;
+}
+
+void ch_usage_insert_free(struct ch_usage_insert *insert)
+{
+    ch_zfree(insert);
+}
+
+static void forget_sums(struct ch_usage_insert *insert)
+{
+    for (uint32_t i = 0; i < insert->used_count; i++)
+        insert->sums[insert->used[i]].values[SUM_REQUESTS] = 0;
+    insert->used_count = 0;
+}
+
+void ch_usage_insert_reset(struct ch_usage_insert *insert)
+{
+    forget_sums(insert);
+    memset(insert->cache, 0, sizeof insert->cache);
+    memset(insert->word_ids, 0, sizeof insert->word_ids);
+}
+
+// ---- texts
+
+// Peers choose these bytes: what is not printable ASCII becomes '?', so that rows print anywhere.
+static struct ch_span clean(struct ch_span text, char out[CH_RECORD_MODEL])
+{
+    CH_ASSERT(text.len <= CH_RECORD_MODEL);
+    for (size_t i = 0; i < text.len; i++)
+        out[i] = text.ptr[i] >= ' ' && text.ptr[i] <= '~' ? text.ptr[i] : '?';
+    return (struct ch_span){out, text.len};
+}
+
+static enum ch_err select_text(struct ch_db *db, struct ch_span text, int64_t *id_out,
+                               struct ch_why *why)
+{
+    static const char sql[] = "SELECT id FROM texts WHERE text = ?";
+    struct sqlite3_stmt *stmt;
+    enum ch_err err = ch_db_prepare(db, sql, &stmt, why);
+    if (err)
+        return err;
+    ch_db_bind_text(stmt, 1, text);
+    err = ch_db_step(db, stmt, why);
+    if (err)
+        return err;
+    *id_out = ch_db_int(stmt, 0);
+    ch_db_reset(stmt);
+    return CH_OK;
+}
+
+static enum ch_err insert_text(struct ch_db *db, struct ch_span text, int64_t *id_out,
+                               struct ch_why *why)
+{
+    static const char sql[] = "INSERT INTO texts (text) VALUES (?)";
+    struct sqlite3_stmt *stmt;
+    enum ch_err err = ch_db_prepare(db, sql, &stmt, why);
+    if (err)
+        return err;
+    ch_db_bind_text(stmt, 1, text);
+    err = ch_db_run(db, stmt, why);
+    *id_out = ch_db_last_id(db);
+    return err;
+}
+
+static enum ch_err find_text(struct ch_db *db, struct ch_span text, int64_t *id_out,
+                             struct ch_why *why)
+{
+    char bytes[CH_RECORD_MODEL];
+    struct ch_span cleaned = clean(text, bytes);
+    enum ch_err err = select_text(db, cleaned, id_out, why);
+    return err == CH_ERR_NOT_FOUND ? insert_text(db, cleaned, id_out, why) : err;
+}
+
+// The id of `text` in `texts`; '' has 0.
+static enum ch_err text_id(struct ch_usage_insert *insert, struct ch_db *db, struct ch_span text,
+                           int64_t *id_out, struct ch_why *why)
+{
+    if (text.len == 0) {
+        *id_out = 0;
+        return CH_OK;
+    }
+    uint32_t hash = ch_crc32(text);
+    struct cached_text *set = insert->cache[hash % CACHE_SETS];
+    for (int way = 0; way < CACHE_WAYS; way++)
+        if (set[way].id && set[way].hash == hash && set[way].size == text.len &&
+            memcmp(set[way].text, text.ptr, text.len) == 0) {
+            *id_out = set[way].id;
+            return CH_OK;
+        }
+    enum ch_err err = find_text(db, text, id_out, why);
+    if (err)
+        return err;
+    set[1] = set[0];
+    set[0] = (struct cached_text){.id = *id_out, .hash = hash, .size = (uint8_t)text.len};
+    memcpy(set[0].text, text.ptr, text.len);
+    return CH_OK;
+}
+
+// The id of an enum's name: stored by name, so that the numbers in the program may change.
+static enum ch_err word_id(struct ch_usage_insert *insert, struct ch_db *db, enum word_kind kind,
+                           unsigned value, const char *name, int64_t *id_out, struct ch_why *why)
+{
+    CH_ASSERT(value < WORDS_MAX);
+    int64_t *id = &insert->word_ids[kind][value];
+    if (*id == 0) {
+        enum ch_err err = text_id(insert, db, ch_span_of(name), id, why);
+        if (err)
+            return err;
+    }
+    *id_out = *id;
+    return CH_OK;
+}
+
+struct row_texts {
+    int64_t dialect, endpoint, grade, end_reason, tier;
+    int64_t model_asked, model_sent, model_served, user_agent, rule, catalogue;
+};
+
+static enum ch_err find_texts(struct ch_usage_insert *insert, struct ch_db *db,
+                              const struct ch_usage_record *r, struct row_texts *out,
+                              struct ch_why *why)
+{
+    const struct {
+        enum word_kind kind;
+        unsigned value;
+        const char *name;
+        int64_t *id;
+    } words[] = {
+        {WORD_DIALECT, r->dialect, ch_dialect_name((enum ch_dialect)r->dialect), &out->dialect},
+        {WORD_ENDPOINT, r->endpoint, ch_endpoint_name((enum ch_endpoint)r->endpoint),
+         &out->endpoint},
+        {WORD_GRADE, r->grade, ch_grade_name((enum ch_grade)r->grade), &out->grade},
+        {WORD_END_REASON, r->end_reason, ch_end_reason_name((enum ch_end_reason)r->end_reason),
+         &out->end_reason},
+        {WORD_TIER, r->usage.tier, ch_tier_name(r->usage.tier), &out->tier},
+    };
+    const struct {
+        struct ch_span text;
+        int64_t *id;
+    } texts[] = {
+        {r->model_asked, &out->model_asked},   {r->model_sent, &out->model_sent},
+        {r->model_served, &out->model_served}, {r->user_agent, &out->user_agent},
+        {r->rule, &out->rule},                 {r->catalogue, &out->catalogue},
+    };
+    enum ch_err err = CH_OK;
+    for (size_t i = 0; !err && i < sizeof words / sizeof *words; i++)
+        err = word_id(insert, db, words[i].kind, words[i].value, words[i].name, words[i].id, why);
+    for (size_t i = 0; !err && i < sizeof texts / sizeof *texts; i++)
+        err = text_id(insert, db, texts[i].text, texts[i].id, why);
+    return err;
+}
+
+// ---- the row
+
+static int64_t clamp(int64_t value, int64_t max)
+{
+    return value < 0 ? 0 : value < max ? value : max;
+}
+
+// A copy whose numbers the database can sum. Nothing consumed costs nothing, priced or not.
+static struct ch_usage_record sanitise(const struct ch_usage_record *record)
+{
+    struct ch_usage_record r = *record;
+    for (int i = 0; i < CH_TOKEN_CLASSES; i++)
+        r.usage.tokens[i] = clamp(r.usage.tokens[i], COUNT_MAX);
+    r.usage.searches = clamp(r.usage.searches, COUNT_MAX);
+    r.is_priced = r.is_priced || r.grade == CH_GRADE_NONE;
+    r.cost_nano_usd = r.is_priced ? clamp(r.cost_nano_usd, COST_MAX) : 0;
+    r.started_at_ms = clamp(r.started_at_ms, INT64_MAX);
+    return r;
+}
+
+static enum ch_err insert_row(struct ch_db *db, const struct ch_usage_record *r,
+                              const struct row_texts *texts, struct ch_why *why)
+{
+    static const char sql[] =
+        "INSERT OR IGNORE INTO usage (id, started_at_ms, key_id, attribution_id, provider_id, "
+        "dialect, endpoint, grade, end_reason, tier, model_asked, model_sent, model_served, "
+        "user_agent, rule, catalogue, status, is_stream, input_tokens, cache_read_tokens, "
+        "cache_write_5m_tokens, cache_write_1h_tokens, audio_in_tokens, image_in_tokens, "
+        "output_tokens, reasoning_tokens, audio_out_tokens, image_out_tokens, searches, "
+        "latency_us, first_byte_us, added_us, request_bytes, response_bytes, cost_nano_usd, "
+        "upstream_id, client_address) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
+        "?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    const int64_t *tokens = r->usage.tokens;
+    const int64_t numbers[] = { // the columns up to response_bytes
+        r->id, r->started_at_ms, r->key_id, r->attribution_id, r->provider_id, texts->dialect,
+        texts->endpoint, texts->grade, texts->end_reason, texts->tier, texts->model_asked,
+        texts->model_sent, texts->model_served, texts->user_agent, texts->rule, texts->catalogue,
+        r->status, r->is_stream, tokens[CH_TOKENS_INPUT], tokens[CH_TOKENS_CACHE_READ],
+        tokens[CH_TOKENS_CACHE_WRITE_5M], tokens[CH_TOKENS_CACHE_WRITE_1H],
+        tokens[CH_TOKENS_AUDIO_IN], tokens[CH_TOKENS_IMAGE_IN], tokens[CH_TOKENS_OUTPUT],
+        tokens[CH_TOKENS_REASONING], tokens[CH_TOKENS_AUDIO_OUT], tokens[CH_TOKENS_IMAGE_OUT],
+        r->usage.searches, r->latency_us, r->first_byte_us, r->added_us, r->request_bytes,
+        r->response_bytes};
+    enum { NUMBERS = sizeof numbers / sizeof *numbers };
+    char upstream_id[CH_RECORD_MODEL], client_address[CH_RECORD_MODEL];
+    struct sqlite3_stmt *stmt;
+    enum ch_err err = ch_db_prepare(db, sql, &stmt, why);
+    if (err)
+        return err;
+    for (int i = 0; i < NUMBERS; i++)
+        ch_db_bind_int(stmt, i + 1, numbers[i]);
+    if (r->is_priced)
+        ch_db_bind_int(stmt, NUMBERS + 1, r->cost_nano_usd);
+    else
+        ch_db_bind_null(stmt, NUMBERS + 1);
+    ch_db_bind_text(stmt, NUMBERS + 2, clean(r->upstream_id, upstream_id));
+    ch_db_bind_text(stmt, NUMBERS + 3, clean(r->client_address, client_address));
+    return ch_db_run(db, stmt, why);
+}
+
+// ---- the sums
+
+static bool is_same(const struct sum_key *a, const struct sum_key *b)
+{
+    return a->hour == b->hour && a->key_id == b->key_id && a->attribution_id == b->attribution_id &&
+           a->provider_id == b->provider_id && a->model == b->model;
+}
+
+static uint64_t hash_key(const struct sum_key *key)
+{
+    uint64_t hash = (uint64_t)key->hour;
+    hash = (hash ^ (uint64_t)key->key_id) * UINT64_C(0x9E3779B97F4A7C15);
+    hash = (hash ^ (uint64_t)key->attribution_id) * UINT64_C(0x9E3779B97F4A7C15);
+    hash = (hash ^ (uint64_t)key->provider_id) * UINT64_C(0x9E3779B97F4A7C15);
+    hash = (hash ^ (uint64_t)key->model) * UINT64_C(0x9E3779B97F4A7C15);
+    return hash >> 32;
+}
+
+static struct sums *find_sums(struct ch_usage_insert *insert, const struct sum_key *key)
+{
+    uint64_t place = hash_key(key) % SUM_PLACES;
+    while (insert->sums[place].values[SUM_REQUESTS] && !is_same(&insert->sums[place].key, key))
+        place = (place + 1) % SUM_PLACES;
+    struct sums *sums = &insert->sums[place];
+    if (!sums->values[SUM_REQUESTS]) {
+        CH_ASSERT(insert->used_count < CH_USAGE_BATCH);
+        insert->used[insert->used_count++] = (uint32_t)place;
+        *sums = (struct sums){.key = *key};
+    }
+    return sums;
+}
+
+static void add_sums(struct ch_usage_insert *insert, const struct ch_usage_record *r, int64_t model)
+{
+    struct sum_key key = {r->started_at_ms / MS_PER_HOUR, r->key_id, r->attribution_id,
+                          r->provider_id, model};
+    int64_t *values = find_sums(insert, &key)->values;
+    values[SUM_REQUESTS]++;
+    values[SUM_ERRORS] += r->status >= 400 || r->end_reason != CH_END_DONE;
+    values[SUM_UNPRICED] += !r->is_priced;
+    for (int i = 0; i < CH_TOKEN_CLASSES; i++)
+        values[SUM_TOKENS + i] += r->usage.tokens[i];
+    values[SUM_SEARCHES] += r->usage.searches;
+    values[SUM_COST] += r->cost_nano_usd;
+}
+
+enum ch_err ch_usage_insert_add(struct ch_usage_insert *insert, struct ch_db *db,
+                                const struct ch_usage_record *record, struct ch_why *why)
+{
+    struct ch_usage_record r = sanitise(record);
+    struct row_texts texts;
+    enum ch_err err = find_texts(insert, db, &r, &texts, why);
+    if (!err)
+        err = insert_row(db, &r, &texts, why);
+    if (!err && ch_db_changes(db))
+        add_sums(insert, &r, texts.model_sent);
+    return err;
+}
+
+// SQLite turns an integer sum that overflows into a float, which a STRICT table refuses for ever.
+#define ADD(column)                                                                                \
+    column " = iif(" column " > 9223372036854775807 - excluded." column                            \
+           ", 9223372036854775807, " column " + excluded." column ")"
+
+static enum ch_err upsert(struct ch_db *db, const struct sums *sums, struct ch_why *why)
+{
+    static const char sql[] =
+        "INSERT INTO usage_hourly (hour, key_id, attribution_id, provider_id, model, requests, "
+        "errors, unpriced, input_tokens, cache_read_tokens, cache_write_5m_tokens, "
+        "cache_write_1h_tokens, audio_in_tokens, image_in_tokens, output_tokens, "
+        "reasoning_tokens, audio_out_tokens, image_out_tokens, searches, cost_nano_usd) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+        "ON CONFLICT DO UPDATE SET " ADD("requests") ", " ADD("errors") ", " ADD("unpriced") ", "
+        ADD("input_tokens") ", " ADD("cache_read_tokens") ", " ADD("cache_write_5m_tokens") ", "
+        ADD("cache_write_1h_tokens") ", " ADD("audio_in_tokens") ", " ADD("image_in_tokens") ", "
+        ADD("output_tokens") ", " ADD("reasoning_tokens") ", " ADD("audio_out_tokens") ", "
+        ADD("image_out_tokens") ", " ADD("searches") ", " ADD("cost_nano_usd");
+    const struct sum_key *key = &sums->key;
+    struct sqlite3_stmt *stmt;
+    enum ch_err err = ch_db_prepare(db, sql, &stmt, why);
+    if (err)
+        return err;
+    ch_db_bind_int(stmt, 1, key->hour);
+    ch_db_bind_int(stmt, 2, key->key_id);
+    ch_db_bind_int(stmt, 3, key->attribution_id);
+    ch_db_bind_int(stmt, 4, key->provider_id);
+    ch_db_bind_int(stmt, 5, key->model);
+    for (int i = 0; i < SUMS; i++)
+        ch_db_bind_int(stmt, 6 + i, sums->values[i]);
+    return ch_db_run(db, stmt, why);
+}
+
+// In the order of the primary key, so that neighbours share a page while it is at hand.
+static int compare_places(const void *a, const void *b, void *arg)
+{
+    const struct ch_usage_insert *insert = arg;
+    const struct sum_key *x = &insert->sums[*(const uint32_t *)a].key;
+    const struct sum_key *y = &insert->sums[*(const uint32_t *)b].key;
+    if (x->hour != y->hour)
+        return x->hour < y->hour ? -1 : 1;
+    return (x->key_id > y->key_id) - (x->key_id < y->key_id);
+}
+
+enum ch_err ch_usage_insert_finish(struct ch_usage_insert *insert, struct ch_db *db,
+                                   struct ch_why *why)
+{
+    enum ch_err err = CH_OK;
+    qsort_r(insert->used, insert->used_count, sizeof *insert->used, compare_places, insert);
+    for (uint32_t i = 0; !err && i < insert->used_count; i++)
+        err = upsert(db, &insert->sums[insert->used[i]], why);
+    if (!err)
+        forget_sums(insert);
+    return err;
+}

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "store/usage_record.h"
+
+#include "domain/route.h"
+
+#include <assert.h>
+
+enum flag {
+    FLAG_STREAM = 1,
+    FLAG_PRICED = 2,
+    FLAG_US_REGION = 4,
+};
+
+// The order in which texts follow the fixed part.
+static const struct text_field {
+    size_t offset; // of the span in struct ch_usage_record
+    size_t max;
+} text_fields[CH_RECORD_TEXTS] = {
+    {offsetof(struct ch_usage_record, model_asked), CH_RECORD_MODEL},
+    {offsetof(struct ch_usage_record, model_sent), CH_RECORD_MODEL},
+    {offsetof(struct ch_usage_record, model_served), CH_RECORD_MODEL},
+    {offsetof(struct ch_usage_record, upstream_id), CH_RECORD_UPSTREAM_ID},
+    {offsetof(struct ch_usage_record, user_agent), CH_RECORD_AGENT},
+    {offsetof(struct ch_usage_record, client_address), CH_RECORD_ADDRESS},
+    {offsetof(struct ch_usage_record, rule), CH_RECORD_RULE},
+    {offsetof(struct ch_usage_record, catalogue), CH_RECORD_CATALOGUE},
+};
+
+struct fixed_part {
+    int64_t id, started_at_ms, key_id, attribution_id, provider_id;
+    int64_t tokens[CH_TOKEN_CLASSES];
+    int64_t searches, threshold_tokens, stated_cost_nano;
+    int64_t cost_nano_usd, latency_us, first_byte_us, added_us, request_bytes, response_bytes;
+    uint16_t status;
+    uint8_t dialect, endpoint, grade, end_reason, tier, flags;
+    uint8_t text_size[CH_RECORD_TEXTS];
+};
+static_assert(sizeof(struct fixed_part) == CH_RECORD_FIXED, "no padding, and a known size");
+
+const char *ch_grade_name(enum ch_grade grade)
+{
+    static const char *const names[] = {
+        [CH_GRADE_EXACT] = "exact",
+        [CH_GRADE_PARTIAL] = "partial",
+        [CH_GRADE_ESTIMATED] = "estimated",
+        [CH_GRADE_NONE] = "none",
+    };
+    return names[grade];
+}
+
+const char *ch_end_reason_name(enum ch_end_reason reason)
+{
+    static const char *const names[] = {
+        [CH_END_DONE] = "done",
+        [CH_END_DENIED] = "denied",
+        [CH_END_CLIENT_GONE] = "client_gone",
+        [CH_END_UPSTREAM_CUT] = "upstream_cut",
+        [CH_END_UPSTREAM_REFUSED] = "upstream_refused",
+        [CH_END_UPSTREAM_INVALID] = "upstream_invalid",
+        [CH_END_TIMEOUT] = "timeout",
+        [CH_END_SHUTDOWN] = "shutdown",
+        [CH_END_CRASH] = "crash",
+    };
+    return names[reason];
+}
+
+static struct fixed_part pack(const struct ch_usage_record *record)
+{
+    const struct ch_usage *usage = &record->usage;
+    struct fixed_part fixed = {
+        .id = record->id,
+        .started_at_ms = record->started_at_ms,
+        .key_id = record->key_id,
+        .attribution_id = record->attribution_id,
+        .provider_id = record->provider_id,
+        .searches = usage->searches,
+        .threshold_tokens = usage->threshold_tokens,
+        .stated_cost_nano = usage->stated_cost_nano,
+        .cost_nano_usd = record->cost_nano_usd,
+        .latency_us = record->latency_us,
+        .first_byte_us = record->first_byte_us,
+        .added_us = record->added_us,
+        .request_bytes = record->request_bytes,
+        .response_bytes = record->response_bytes,
+        .status = record->status,
+        .dialect = record->dialect,
+        .endpoint = record->endpoint,
+        .grade = record->grade,
+        .end_reason = record->end_reason,
+        .tier = (uint8_t)usage->tier,
+        .flags = (uint8_t)((record->is_stream ? FLAG_STREAM : 0) |
+                           (record->is_priced ? FLAG_PRICED : 0) |
+                           (usage->us_region ? FLAG_US_REGION : 0)),
+    };
+    memcpy(fixed.tokens, usage->tokens, sizeof fixed.tokens);
+    return fixed;
+}
+
+size_t ch_usage_record_encode(const struct ch_usage_record *record,
+                              unsigned char out[CH_RECORD_ENCODED_MAX])
+{
+    struct fixed_part fixed = pack(record);
+    unsigned char *at = out + sizeof fixed;
+    for (size_t i = 0; i < CH_RECORD_TEXTS; i++) {
+        const struct text_field *field = &text_fields[i];
+        const struct ch_span *text =
+            (const struct ch_span *)(const void *)((const char *)record + field->offset);
+        size_t size = text->len < field->max ? text->len : field->max;
+        if (size)
+            memcpy(at, text->ptr, size);
+        fixed.text_size[i] = (uint8_t)size;
+        at += size;
+    }
+    memcpy(out, &fixed, sizeof fixed);
+    return (size_t)(at - out);
+}
+
+static bool is_in_range(const struct fixed_part *fixed)
+{
+    return fixed->id > 0 && fixed->dialect <= CH_DIALECT_GEMINI &&
+           fixed->endpoint < CH_ENDPOINTS && fixed->grade <= CH_GRADE_NONE &&
+           fixed->end_reason <= CH_END_CRASH && fixed->tier <= CH_TIER_BATCH;
+}
+
+static struct ch_usage_record unpack(const struct fixed_part *fixed)
+{
+    struct ch_usage_record record = {
+        .id = fixed->id,
+        .started_at_ms = fixed->started_at_ms,
+        .key_id = fixed->key_id,
+        .attribution_id = fixed->attribution_id,
+        .provider_id = fixed->provider_id,
+        .dialect = fixed->dialect,
+        .endpoint = fixed->endpoint,
+        .grade = fixed->grade,
+        .end_reason = fixed->end_reason,
+        .is_stream = fixed->flags & FLAG_STREAM,
+        .is_priced = fixed->flags & FLAG_PRICED,
+        .status = fixed->status,
+        .usage =
+            {
+                .searches = fixed->searches,
+                .threshold_tokens = fixed->threshold_tokens,
+                .tier = (enum ch_tier)fixed->tier,
+                .us_region = fixed->flags & FLAG_US_REGION,
+                .stated_cost_nano = fixed->stated_cost_nano,
+            },
+        .cost_nano_usd = fixed->cost_nano_usd,
+        .latency_us = fixed->latency_us,
+        .first_byte_us = fixed->first_byte_us,
+        .added_us = fixed->added_us,
+        .request_bytes = fixed->request_bytes,
+        .response_bytes = fixed->response_bytes,
+    };
+    memcpy(record.usage.tokens, fixed->tokens, sizeof fixed->tokens);
+    return record;
+}
+
+enum ch_err ch_usage_record_decode(struct ch_span bytes, struct ch_usage_record *record_out)
+{
+    struct fixed_part fixed;
+    if (bytes.len < sizeof fixed)
+        return CH_ERR_CORRUPT;
+    memcpy(&fixed, bytes.ptr, sizeof fixed);
+    if (!is_in_range(&fixed))
+        return CH_ERR_CORRUPT;
+    struct ch_usage_record record = unpack(&fixed);
+    struct ch_span rest = ch_span_sub(bytes, sizeof fixed);
+    for (size_t i = 0; i < CH_RECORD_TEXTS; i++) {
+        size_t size = fixed.text_size[i];
+        if (size > rest.len || size > text_fields[i].max)
+            return CH_ERR_CORRUPT;
+        struct ch_span *text =
+            (struct ch_span *)(void *)((char *)&record + text_fields[i].offset);
+        *text = (struct ch_span){rest.ptr, size};
+        rest = ch_span_sub(rest, size);
+    }
+    if (rest.len)
+        return CH_ERR_CORRUPT;
+    *record_out = record;
+    return CH_OK;
+}

@@ -1,0 +1,5 @@
+ch_unit_test(base money)
+ch_unit_test(base id)
+ch_unit_test(base str)
+ch_unit_test(base secret)
+ch_unit_test(base log)

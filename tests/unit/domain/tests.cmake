@@ -1,0 +1,6 @@
+ch_unit_test(domain config)
+ch_unit_test(domain catalogue PkgConfig::JANSSON)
+ch_unit_test(domain model_rule)
+ch_unit_test(domain usage)
+ch_unit_test(domain wrapped_key)
+ch_unit_test(domain route)
