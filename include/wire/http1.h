@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // HTTP/1.1 heads and body framing, both directions, strict (RFC 9112; security.md §3).
 //
-// Pure push parsers: bytes in, structs out, no I/O and no allocation. The caller keeps the bytes of a
-// head contiguous from its first byte until it has done with it (fields are offsets into them, so the
-// bytes may move between calls). Anything RFC 9112 lets a recipient repair is refused instead:
+// Pure push parsers: bytes in, structs out, no I/O and no allocation. The caller keeps the bytes of
+// a head contiguous from its first byte until it has done with it (fields are offsets into them, so
+// the bytes may move between calls). Anything RFC 9112 lets a recipient repair is refused instead:
 // the two sides of a proxy must never disagree on where a message ends.
 #ifndef CH_WIRE_HTTP1_H
 #define CH_WIRE_HTTP1_H
@@ -15,10 +15,11 @@
 
 #define CH_HTTP1_HEAD_MAX   (32 * 1024) // bytes of a head, start line included
 #define CH_HTTP1_FIELDS_MAX 100
-#define CH_HTTP1_FIELD_MAX  (16 * 1024) // bytes of one field line without its CRLF; also of a status line
+#define CH_HTTP1_FIELD_MAX                                                                         \
+    (16 * 1024) // bytes of one field line without its CRLF; also of a status line
 #define CH_HTTP1_TARGET_MAX (8 * 1024)
 #define CH_HTTP1_METHOD_MAX 32 // the longest registered method has 17 (IANA)
-#define CH_HTTP1_OPTIONS_MAX \
+#define CH_HTTP1_OPTIONS_MAX                                                                       \
     32 // Connection options of a head: every field name is compared with each of them
 #define CH_HTTP1_CHUNK_EXTENSION_MAX 256        // bytes a chunk
 #define CH_HTTP1_TRAILERS_MAX        (8 * 1024) // bytes of all trailer lines
@@ -49,20 +50,21 @@ enum ch_field {
     CH_FIELD_ACCEPT_ENCODING,
     CH_FIELD_USER_AGENT,
     CH_FIELD_LOCATION,
-    CH_FIELD_HOP_BY_HOP,          // Keep-Alive Proxy-* TE Trailer Upgrade HTTP2-Settings
+    CH_FIELD_HOP_BY_HOP, // Keep-Alive Proxy-* TE Trailer Upgrade HTTP2-Settings
     CH_FIELD_AUTHORIZATION,
     CH_FIELD_X_API_KEY,
     CH_FIELD_X_GOOG_API_KEY,
     CH_FIELD_API_KEY,
     CH_FIELD_SEC_WEBSOCKET_PROTOCOL,
-    CH_FIELD_COOKIE,              // Cookie, Set-Cookie, Set-Cookie2
-    CH_FIELD_FORWARDING,          // Forwarded Via X-Forwarded-* X-Real-IP X-Client-IP True-Client-IP CF-Connecting-IP
-    CH_FIELD_ACCOUNT,             // names a provider account: OpenAI-Organization OpenAI-Project
-                                  // Anthropic-Organization-Id Anthropic-Workspace-Id X-Goog-User-Project
-    CH_FIELD_OTHER_GATEWAY,       // x-portkey-* x-litellm-* helicone-*
-    CH_FIELD_CHAPERONE,           // x-chaperone-*
+    CH_FIELD_COOKIE,        // Cookie, Set-Cookie, Set-Cookie2
+    CH_FIELD_FORWARDING,    // Forwarded Via X-Forwarded-* X-Real-IP X-Client-IP True-Client-IP
+                            // CF-Connecting-IP
+    CH_FIELD_ACCOUNT,       // names a provider account: OpenAI-Organization OpenAI-Project
+                            // Anthropic-Organization-Id Anthropic-Workspace-Id X-Goog-User-Project
+    CH_FIELD_OTHER_GATEWAY, // x-portkey-* x-litellm-* helicone-*
+    CH_FIELD_CHAPERONE,     // x-chaperone-*
     CH_FIELD_ANTHROPIC_VERSION,
-    CH_FIELD_REQUEST_ID,          // x-request-id, request-id
+    CH_FIELD_REQUEST_ID, // x-request-id, request-id
     CH_FIELD_IDEMPOTENCY_KEY,
     CH_FIELD_X_GOOG_UPLOAD_URL,
 };
@@ -75,8 +77,8 @@ struct ch_http1_field {
 };
 
 enum ch_http1_framing {
-    CH_FRAMING_NONE,     // no body
-    CH_FRAMING_LENGTH,   // content_length bytes
+    CH_FRAMING_NONE,   // no body
+    CH_FRAMING_LENGTH, // content_length bytes
     CH_FRAMING_CHUNKED,
     CH_FRAMING_TO_CLOSE, // responses only
 };
@@ -91,10 +93,11 @@ struct ch_http1_head {
     // both
     int minor_version; // HTTP/1.minor: 0 or 1
     enum ch_http1_framing framing;
-    int64_t content_length; // with has_length; 0 otherwise. At most 18 digits: the caller has the limit
-    bool has_length;        // a Content-Length stood in the head (a response to HEAD keeps it)
-    bool keep_alive;        // this side allows another message on the connection
-    bool expect_continue;   // an HTTP/1.1 request with a body waits for 100 (RFC 9110 §10.1.1)
+    int64_t
+        content_length; // with has_length; 0 otherwise. At most 18 digits: the caller has the limit
+    bool has_length;    // a Content-Length stood in the head (a response to HEAD keeps it)
+    bool keep_alive;    // this side allows another message on the connection
+    bool expect_continue; // an HTTP/1.1 request with a body waits for 100 (RFC 9110 §10.1.1)
     uint32_t field_count;
     struct ch_http1_field fields[CH_HTTP1_FIELDS_MAX];
     uint32_t size; // bytes of the whole head, final empty line included
@@ -115,13 +118,13 @@ struct ch_http1_head_parser {
 
 // The outcome of a step. After ERROR nothing more is parsed and the connection is closed.
 enum ch_http1_verdict {
-    CH_HTTP1_MORE,  // incomplete and well-formed so far
+    CH_HTTP1_MORE, // incomplete and well-formed so far
     CH_HTTP1_DONE,
     CH_HTTP1_ERROR,
 };
 
 struct ch_http1_error {
-    int status;       // for the client: 400, 405, 413, 414, 417, 431, 501, 505; always 502 for a response
+    int status; // for the client: 400, 405, 413, 414, 417, 431, 501, 505; always 502 for a response
     const char *text; // constant English phrase that names the fault, e.g. "bare LF in head"
 };
 
@@ -129,12 +132,12 @@ struct ch_http1_error {
 void ch_http1_request_init(struct ch_http1_head_parser *parser);
 void ch_http1_response_init(struct ch_http1_head_parser *parser, bool answers_head);
 
-// Parses from `bytes`, which starts at the head's first byte and holds all that has arrived. Call it
-// again with the longer span and the same `head` after more has come; work already done is not repeated. On
-// DONE `head` is complete and head->size bytes belong to it, an empty line tolerated before a request line
-// included. A CONNECT is refused here (405). Faults show at the earliest byte that proves them, so that
-// the verdict does not depend on segmentation. A response that is 1xx is reported DONE like any other
-// (framing NONE): the caller skips it and inits again.
+// Parses from `bytes`, which starts at the head's first byte and holds all that has arrived. Call
+// it again with the longer span and the same `head` after more has come; work already done is not
+// repeated. On DONE `head` is complete and head->size bytes belong to it, an empty line tolerated
+// before a request line included. A CONNECT is refused here (405). Faults show at the earliest byte
+// that proves them, so that the verdict does not depend on segmentation. A response that is 1xx is
+// reported DONE like any other (framing NONE): the caller skips it and inits again.
 enum ch_http1_verdict ch_http1_head_parse(struct ch_http1_head_parser *parser, struct ch_span bytes,
                                           struct ch_http1_head *head, struct ch_http1_error *error);
 
@@ -148,7 +151,8 @@ static inline struct ch_span ch_http1_value(const char *base, const struct ch_ht
 }
 // The first field with that id (not OTHER), or NULL.
 const struct ch_http1_field *ch_http1_find(const struct ch_http1_head *head, enum ch_field id);
-// Whether Connection lists this field name as hop-by-hop (RFC 9110 §7.6.1). `base`: the head's bytes.
+// Whether Connection lists this field name as hop-by-hop (RFC 9110 §7.6.1). `base`: the head's
+// bytes.
 bool ch_http1_is_connection_option(const struct ch_http1_head *head, const char *base,
                                    struct ch_span name);
 
@@ -161,10 +165,10 @@ struct ch_http1_body {
     bool is_response;
 };
 void ch_http1_body_init(struct ch_http1_body *body, const struct ch_http1_head *head);
-// Consumes a front part of `bytes` and gives at most one span of payload (len 0: none this time); DONE may
-// come with payload, ERROR never does. Call again with the rest until it returns MORE with everything
-// consumed, DONE, or ERROR. DONE leaves the bytes behind the message unconsumed. Chunk extensions and
-// trailers are checked and dropped. TO_CLOSE never says DONE.
+// Consumes a front part of `bytes` and gives at most one span of payload (len 0: none this time);
+// DONE may come with payload, ERROR never does. Call again with the rest until it returns MORE with
+// everything consumed, DONE, or ERROR. DONE leaves the bytes behind the message unconsumed. Chunk
+// extensions and trailers are checked and dropped. TO_CLOSE never says DONE.
 enum ch_http1_verdict ch_http1_body_step(struct ch_http1_body *body, struct ch_span bytes,
                                          size_t *consumed_out, struct ch_span *payload_out,
                                          struct ch_http1_error *error);

@@ -21,7 +21,6 @@ static bool is_first_of_noun(const struct ch_cli_command *command)
     return command == ch_cli_commands || strcmp(command[-1].noun, command->noun) != 0;
 }
 
-// Every different choice list and name kind that some option or positional completes to.
 static void add_verbs(struct script *script, const char *noun)
 {
     for (const struct ch_cli_command *c = ch_cli_commands; c->noun; c++)
@@ -163,10 +162,10 @@ static void add_zsh_action(struct script *script, enum ch_cli_type type, const c
         addf(script, "(%s)", choices);
         break;
     case CH_CLI_KEY:
-        addf(script, "($(" LIST_KEYS "))");
+        addf(script, "_chaperone_keys");
         break;
     case CH_CLI_PROVIDER:
-        addf(script, "($(" LIST_PROVIDERS "))");
+        addf(script, "_chaperone_providers");
         break;
     case CH_CLI_FILE:
         addf(script, "_files");
@@ -183,20 +182,16 @@ static void add_zsh_action(struct script *script, enum ch_cli_type type, const c
     }
 }
 
-// Single quotes would keep $(…) from running, so specs with names use double quotes around that
-// part.
 static void add_zsh_option(struct script *script, const struct ch_cli_option *option)
 {
     addf(script, " '%s--%s[", option->is_repeatable ? "*" : "", option->name);
     add_zsh_text(script, option->help);
     addf(script, "]");
     if (option->type != CH_CLI_FLAG) {
-        addf(script, ":%s:'\"", option->value);
+        addf(script, ":%s:", option->value);
         add_zsh_action(script, option->type, option->choices);
-        addf(script, "\"");
-    } else {
-        addf(script, "'");
     }
+    addf(script, "'");
 }
 
 static void add_zsh_options(struct script *script, const struct ch_cli_option *options)
@@ -212,9 +207,9 @@ static void add_zsh_command(struct script *script, const struct ch_cli_command *
     add_zsh_options(script, command->options);
     for (size_t i = 0; i < CH_CLI_POSITIONALS_MAX && command->positionals[i].name; i++) {
         const struct ch_cli_positional *positional = &command->positionals[i];
-        addf(script, " '%s:%s:'\"", positional->is_optional ? ":" : "", positional->name);
+        addf(script, " ':%s%s:", positional->is_optional ? ":" : "", positional->name);
         add_zsh_action(script, positional->type, positional->choices);
-        addf(script, "\"");
+        addf(script, "'");
     }
     addf(script, " ;;\n");
 }
@@ -229,6 +224,8 @@ static void add_zsh_entry(struct script *script, const char *word, const char *s
 static void add_zsh(struct script *script)
 {
     addf(script, "#compdef chaperone\n# made by `chaperone completion zsh`\n"
+                 "_chaperone_keys() { compadd -- ${(f)\"$(" LIST_KEYS ")\"} }\n"
+                 "_chaperone_providers() { compadd -- ${(f)\"$(" LIST_PROVIDERS ")\"} }\n"
                  "_chaperone() {\n    local -a nouns verbs globals\n    globals=(");
     add_zsh_options(script, ch_cli_globals);
     addf(script, ")\n    nouns=(");
@@ -313,10 +310,10 @@ static void add_fish_options(struct script *script, const struct ch_cli_command 
     }
 }
 
-static void add_fish_word(struct script *script, const char *condition, const char *word,
+static void add_fish_word(struct script *script, const char *noun, const char *word,
                           const char *summary)
 {
-    addf(script, "complete -c chaperone -f -n '__chaperone_is%s' -a %s -d '", condition, word);
+    addf(script, "complete -c chaperone -f -n '__chaperone_only %s' -a %s -d '", noun, word);
     add_fish_text(script, summary);
     addf(script, "'\n");
 }
@@ -324,20 +321,21 @@ static void add_fish_word(struct script *script, const char *condition, const ch
 static void add_fish(struct script *script)
 {
     addf(script, "# fish completion for chaperone, made by `chaperone completion fish`\n"
+                 "function __chaperone_only\n"
+                 "    set -l words (string match -v -- '-*' (commandline -opc)[2..])\n"
+                 "    test \"$words\" = \"$argv\"\n"
+                 "end\n"
                  "function __chaperone_is\n"
                  "    set -l words (string match -v -- '-*' (commandline -opc)[2..])\n"
-                 "    test \"$words[1..2]\" = \"$argv\"; or test \"$words[1]\" = \"$argv\"\n"
+                 "    test \"$words[1..$(count $argv)]\" = \"$argv\"\n"
                  "end\n"
                  "complete -c chaperone -f\n");
     add_fish_options(script, NULL, ch_cli_globals);
     for (const struct ch_cli_command *c = ch_cli_commands; c->noun; c++) {
-        char condition[32] = " ";
         if (is_first_of_noun(c))
-            add_fish_word(script, " \"\"", c->noun, c->verb ? "its commands" : c->summary);
-        if (c->verb) {
-            ch_span_copy(ch_span_of(c->noun), condition + 1, sizeof condition - 1);
-            add_fish_word(script, condition, c->verb, c->summary);
-        }
+            add_fish_word(script, "", c->noun, c->verb ? "its commands" : c->summary);
+        if (c->verb)
+            add_fish_word(script, c->noun, c->verb, c->summary);
         add_fish_options(script, c, c->options);
         if (c->positionals[0].name) {
             add_fish_condition(script, c);

@@ -57,12 +57,14 @@ static const struct ch_cli_column status_columns[] = {
     {.member = "uptime_s", .title = "Uptime", .format = CH_CLI_AS_SECONDS},
     {.member = "loops", .title = "Loops", .format = CH_CLI_AS_COUNT},
     {.member = "connections", .title = "Connections", .format = CH_CLI_AS_COUNT},
-    {.member = "inflight", .title = "In flight", .format = CH_CLI_AS_COUNT},
+    {.member = "in_flight", .title = "In flight", .format = CH_CLI_AS_COUNT},
+    {.member = "exchanges", .title = "Exchanges", .format = CH_CLI_AS_COUNT},
+    {.member = "denied", .title = "Denied", .format = CH_CLI_AS_COUNT},
     {.member = "keys", .title = "Keys", .format = CH_CLI_AS_COUNT},
     {.member = "providers", .title = "Providers", .format = CH_CLI_AS_COUNT},
     {.member = "journal_backlog_bytes", .title = "Journal backlog", .format = CH_CLI_AS_BYTES},
     {.member = "catalogue", .title = "Catalogue"},
-    {.member = "store", .title = "Store"},
+    {.member = "database", .title = "Database"},
     {0},
 };
 

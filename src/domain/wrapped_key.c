@@ -42,8 +42,7 @@ static void write_check(struct ch_span body, char check_out[CH_WRAPPED_KEY_CHECK
 enum ch_err ch_wrapped_key_parse(struct ch_span token, struct ch_wrapped_key *key_out)
 {
     const size_t fixed = strlen(HEAD) + strlen(MARK) + TAIL;
-    if (token.len <= fixed || token.len > CH_WRAPPED_KEY_MAX ||
-        !ch_span_starts(token, CH_SPAN(HEAD)))
+    if (token.len < fixed || !ch_span_starts(token, CH_SPAN(HEAD)))
         return CH_ERR_INVALID;
     struct ch_span slug = {token.ptr + strlen(HEAD), token.len - fixed};
     struct ch_span tail = ch_span_sub(token, token.len - TAIL);

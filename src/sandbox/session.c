@@ -269,6 +269,8 @@ static void advance(struct session *s)
         if (ch_peer_is_blocked(&s->peer))
             return;
         if (s->answer.is_stream ? !send_batch(s) : !send_document(s)) {
+            if (!s->is_rendered)
+                write_record(s, "client_gone");
             close_session(s);
             return;
         }

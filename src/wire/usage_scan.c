@@ -3,6 +3,7 @@
 
 #include "base/money.h"
 #include "base/secret.h"
+#include "usage_rules.h"
 
 // Above it a count is nonsense: a million times the largest context window of today. Sums and
 // products of counts below it cannot overflow.
@@ -10,221 +11,6 @@
 
 // xAI counts money in ticks of 1e-10 USD (docs.x.ai, "Cost Tracking").
 #define TICKS_PER_NANO 10
-
-// What stands at a path.
-enum meaning {
-    MEANS_COUNT,    // of the rule's slot
-    MEANS_SUM,      // the same, to which Anthropic's compactions are added
-    MEANS_USAGE,    // the usage object
-    MEANS_X_USAGE,  // a usage object beside the regular one
-    MEANS_COST,     // in USD
-    MEANS_TICKS,    // in TICKS_PER_NANO
-    MEANS_UPSTREAM, // in USD, what the caller's own upstream account was charged
-    MEANS_BYOK,
-    MEANS_MODEL,
-    MEANS_ID,
-    MEANS_TIER,
-    MEANS_TRAFFIC, // Vertex' word for the tier
-    MEANS_SPEED,
-    MEANS_GEO,
-    MEANS_TYPE,   // of the event
-    MEANS_STATUS, // of a Responses object
-    MEANS_FINISH, // why the model stopped
-    MEANS_CHOICES,
-    MEANS_CHOICE,
-    MEANS_CONTENT, // generated, unless empty
-    MEANS_ERROR,
-    MEANS_EVENT,      // an element of a streamed array
-    MEANS_MODALITIES, // a list; the rule's slot takes audio, the next one images
-    MEANS_MODALITY_ENTRY,
-    MEANS_MODALITY,
-    MEANS_MODALITY_COUNT,
-    MEANS_QUERY, // one web search
-    MEANS_ITERATIONS,
-    MEANS_ITERATION,
-    MEANS_ITERATION_TYPE,
-    MEANS_ITERATION_COUNT,
-};
-
-struct rule {
-    const char *path;
-    enum meaning meaning;
-    enum ch_usage_slot slot;
-};
-
-#define TEXT(path_, meaning_)                                                                      \
-    {                                                                                              \
-        .path = (path_), .meaning = (meaning_)                                                     \
-    }
-#define COUNT(path_, slot_)                                                                        \
-    {                                                                                              \
-        .path = (path_), .meaning = MEANS_COUNT, .slot = (slot_)                                   \
-    }
-#define AT(path_, what_, slot_)                                                                    \
-    {                                                                                              \
-        .path = (path_), .meaning = (what_), .slot = (slot_)                                       \
-    }
-
-// wire.md §2.1; with the additions of DeepSeek, OpenRouter, Groq and xAI, §2.6.
-static const struct rule chat_rules[] = {
-    TEXT("id", MEANS_ID),
-    TEXT("model", MEANS_MODEL),
-    TEXT("service_tier", MEANS_TIER),
-    TEXT("error", MEANS_ERROR),
-    TEXT("choices", MEANS_CHOICES),
-    TEXT("choices[]", MEANS_CHOICE),
-    TEXT("choices[].finish_reason", MEANS_FINISH),
-    TEXT("choices[].text", MEANS_CONTENT),
-    TEXT("choices[].delta.content", MEANS_CONTENT),
-    TEXT("choices[].delta.reasoning_content", MEANS_CONTENT),
-    TEXT("choices[].delta.reasoning", MEANS_CONTENT),
-    TEXT("choices[].delta.refusal", MEANS_CONTENT),
-    TEXT("choices[].delta.tool_calls[]", MEANS_CONTENT),
-    TEXT("choices[].delta.function_call", MEANS_CONTENT),
-    TEXT("choices[].delta.audio", MEANS_CONTENT),
-    TEXT("usage", MEANS_USAGE),
-    COUNT("usage.prompt_tokens", CH_SLOT_INPUT),
-    COUNT("usage.completion_tokens", CH_SLOT_OUTPUT),
-    COUNT("usage.total_tokens", CH_SLOT_TOTAL),
-    COUNT("usage.prompt_tokens_details.cached_tokens", CH_SLOT_CACHED),
-    COUNT("usage.prompt_tokens_details.cache_write_tokens", CH_SLOT_CACHE_WRITE),
-    COUNT("usage.prompt_tokens_details.audio_tokens", CH_SLOT_AUDIO_IN),
-    COUNT("usage.prompt_tokens_details.image_tokens", CH_SLOT_IMAGE_IN),
-    COUNT("usage.completion_tokens_details.reasoning_tokens", CH_SLOT_REASONING),
-    COUNT("usage.completion_tokens_details.audio_tokens", CH_SLOT_AUDIO_OUT),
-    COUNT("usage.completion_tokens_details.image_tokens", CH_SLOT_IMAGE_OUT),
-    COUNT("usage.prompt_cache_hit_tokens", CH_SLOT_CACHE_HIT),
-    TEXT("usage.cost", MEANS_COST),
-    TEXT("usage.is_byok", MEANS_BYOK),
-    TEXT("usage.cost_details.upstream_inference_cost", MEANS_UPSTREAM),
-    TEXT("usage.cost_in_usd_ticks", MEANS_TICKS),
-    TEXT("x_groq.usage", MEANS_X_USAGE),
-    COUNT("x_groq.usage.prompt_tokens", CH_SLOT_INPUT),
-    COUNT("x_groq.usage.completion_tokens", CH_SLOT_OUTPUT),
-    COUNT("x_groq.usage.total_tokens", CH_SLOT_TOTAL),
-    COUNT("x_groq.usage.prompt_tokens_details.cached_tokens", CH_SLOT_CACHED),
-    COUNT("x_groq.usage.completion_tokens_details.reasoning_tokens", CH_SLOT_REASONING),
-};
-
-// wire.md §2.2: the object as a plain body, or inside an event.
-#define RESPONSE_OBJECT(p)                                                                         \
-    TEXT(p "id", MEANS_ID), TEXT(p "model", MEANS_MODEL), TEXT(p "service_tier", MEANS_TIER),      \
-        TEXT(p "status", MEANS_STATUS), TEXT(p "error", MEANS_ERROR),                              \
-        TEXT(p "usage", MEANS_USAGE), COUNT(p "usage.input_tokens", CH_SLOT_INPUT),                \
-        COUNT(p "usage.output_tokens", CH_SLOT_OUTPUT),                                            \
-        COUNT(p "usage.total_tokens", CH_SLOT_TOTAL),                                              \
-        COUNT(p "usage.input_tokens_details.cached_tokens", CH_SLOT_CACHED),                       \
-        COUNT(p "usage.input_tokens_details.cache_write_tokens", CH_SLOT_CACHE_WRITE),             \
-        COUNT(p "usage.output_tokens_details.reasoning_tokens", CH_SLOT_REASONING),                \
-        COUNT(p "tool_usage.web_search.num_requests", CH_SLOT_SEARCHES),                           \
-        TEXT(p "usage.cost", MEANS_COST), TEXT(p "usage.is_byok", MEANS_BYOK),                     \
-        TEXT(p "usage.cost_details.upstream_inference_cost", MEANS_UPSTREAM),                      \
-        TEXT(p "usage.cost_in_usd_ticks", MEANS_TICKS)
-
-static const struct rule responses_rules[] = {
-    TEXT("type", MEANS_TYPE),
-    RESPONSE_OBJECT(""),
-    RESPONSE_OBJECT("response."),
-};
-
-// wire.md §2.3
-static const struct rule embeddings_rules[] = {
-    TEXT("model", MEANS_MODEL),
-    TEXT("error", MEANS_ERROR),
-    TEXT("usage", MEANS_USAGE),
-    COUNT("usage.prompt_tokens", CH_SLOT_INPUT),
-    COUNT("usage.total_tokens", CH_SLOT_TOTAL),
-    TEXT("usage.cost", MEANS_COST),
-};
-
-// wire.md §2.4: a plain body and message_delta, or message_start.
-#define ANTHROPIC_USAGE(p)                                                                         \
-    AT(p "input_tokens", MEANS_SUM, CH_SLOT_INPUT),                                                \
-        AT(p "output_tokens", MEANS_SUM, CH_SLOT_OUTPUT),                                          \
-        AT(p "cache_read_input_tokens", MEANS_SUM, CH_SLOT_CACHED),                                \
-        AT(p "cache_creation_input_tokens", MEANS_SUM, CH_SLOT_CACHE_WRITE),                       \
-        COUNT(p "cache_creation.ephemeral_5m_input_tokens", CH_SLOT_CACHE_WRITE_5M),               \
-        COUNT(p "cache_creation.ephemeral_1h_input_tokens", CH_SLOT_CACHE_WRITE_1H),               \
-        COUNT(p "output_tokens_details.thinking_tokens", CH_SLOT_REASONING),                       \
-        COUNT(p "server_tool_use.web_search_requests", CH_SLOT_SEARCHES),                          \
-        TEXT(p "service_tier", MEANS_TIER), TEXT(p "speed", MEANS_SPEED),                          \
-        TEXT(p "inference_geo", MEANS_GEO)
-
-static const struct rule anthropic_rules[] = {
-    TEXT("type", MEANS_TYPE),
-    TEXT("error", MEANS_ERROR),
-    TEXT("id", MEANS_ID),
-    TEXT("model", MEANS_MODEL),
-    TEXT("message.id", MEANS_ID),
-    TEXT("message.model", MEANS_MODEL),
-    TEXT("delta.stop_reason", MEANS_FINISH),
-    TEXT("usage", MEANS_USAGE), // not message_start's, whose output is a placeholder
-    ANTHROPIC_USAGE("usage."),
-    ANTHROPIC_USAGE("message.usage."),
-    TEXT("usage.iterations", MEANS_ITERATIONS),
-    TEXT("usage.iterations[]", MEANS_ITERATION),
-    TEXT("usage.iterations[].type", MEANS_ITERATION_TYPE),
-    AT("usage.iterations[].input_tokens", MEANS_ITERATION_COUNT, CH_SLOT_INPUT),
-    AT("usage.iterations[].output_tokens", MEANS_ITERATION_COUNT, CH_SLOT_OUTPUT),
-    AT("usage.iterations[].cache_read_input_tokens", MEANS_ITERATION_COUNT, CH_SLOT_CACHED),
-    AT("usage.iterations[].cache_creation_input_tokens", MEANS_ITERATION_COUNT,
-       CH_SLOT_CACHE_WRITE),
-};
-
-// wire.md §2.5: a plain body or an event, or an element of the array that streams without alt=sse.
-#define MODALITIES(p, audio_slot)                                                                  \
-    AT(p, MEANS_MODALITIES, audio_slot), TEXT(p "[]", MEANS_MODALITY_ENTRY),                       \
-        TEXT(p "[].modality", MEANS_MODALITY), TEXT(p "[].tokenCount", MEANS_MODALITY_COUNT)
-
-#define GEMINI_OBJECT(p)                                                                           \
-    TEXT(p "modelVersion", MEANS_MODEL), TEXT(p "responseId", MEANS_ID),                           \
-        TEXT(p "error", MEANS_ERROR), TEXT(p "candidates[].finishReason", MEANS_FINISH),           \
-        TEXT(p "promptFeedback.blockReason", MEANS_FINISH),                                        \
-        TEXT(p "candidates[].content.parts[]", MEANS_CONTENT),                                     \
-        TEXT(p "candidates[].groundingMetadata.webSearchQueries[]", MEANS_QUERY),                  \
-        TEXT(p "usageMetadata", MEANS_USAGE),                                                      \
-        COUNT(p "usageMetadata.promptTokenCount", CH_SLOT_INPUT),                                  \
-        COUNT(p "usageMetadata.candidatesTokenCount", CH_SLOT_OUTPUT),                             \
-        COUNT(p "usageMetadata.totalTokenCount", CH_SLOT_TOTAL),                                   \
-        COUNT(p "usageMetadata.cachedContentTokenCount", CH_SLOT_CACHED),                          \
-        COUNT(p "usageMetadata.thoughtsTokenCount", CH_SLOT_REASONING),                            \
-        COUNT(p "usageMetadata.toolUsePromptTokenCount", CH_SLOT_TOOL_PROMPT),                     \
-        TEXT(p "usageMetadata.serviceTier", MEANS_TIER),                                           \
-        TEXT(p "usageMetadata.trafficType", MEANS_TRAFFIC),                                        \
-        MODALITIES(p "usageMetadata.promptTokensDetails", CH_SLOT_AUDIO_IN),                       \
-        MODALITIES(p "usageMetadata.cacheTokensDetails", CH_SLOT_AUDIO_CACHED),                    \
-        MODALITIES(p "usageMetadata.candidatesTokensDetails", CH_SLOT_AUDIO_OUT)
-
-static const struct rule gemini_rules[] = {
-    TEXT("[]", MEANS_EVENT),
-    GEMINI_OBJECT(""),
-    GEMINI_OBJECT("[]."),
-};
-
-_Static_assert(CH_SLOT_IMAGE_IN == CH_SLOT_AUDIO_IN + 1, "images follow audio");
-_Static_assert(CH_SLOT_IMAGE_CACHED == CH_SLOT_AUDIO_CACHED + 1, "images follow audio");
-_Static_assert(CH_SLOT_IMAGE_OUT == CH_SLOT_AUDIO_OUT + 1, "images follow audio");
-
-static const struct rule gemini_embeddings_rules[] = {
-    TEXT("error", MEANS_ERROR),
-};
-
-#define RULES(rules_)                                                                              \
-    {                                                                                              \
-        (rules_), sizeof(rules_) / sizeof(rules_)[0]                                               \
-    }
-static const struct {
-    const struct rule *rules;
-    size_t count;
-} forms[CH_USAGE_FORMS] = {
-    [CH_USAGE_NONE] = {0},
-    [CH_USAGE_OPENAI_CHAT] = RULES(chat_rules),
-    [CH_USAGE_OPENAI_RESPONSES] = RULES(responses_rules),
-    [CH_USAGE_OPENAI_EMBEDDINGS] = RULES(embeddings_rules),
-    [CH_USAGE_ANTHROPIC] = RULES(anthropic_rules),
-    [CH_USAGE_GEMINI] = RULES(gemini_rules),
-    [CH_USAGE_GEMINI_EMBEDDINGS] = RULES(gemini_embeddings_rules),
-};
 
 // --- plans -----------------------------------------------------------------------------------
 
@@ -235,10 +21,10 @@ struct ch_usage_plans {
 static enum ch_err compile(enum ch_usage_form form, struct ch_json_plan **plan_out)
 {
     const char *paths[CH_JSON_PATHS_MAX];
-    size_t count = forms[form].count;
+    size_t count = ch_usage_rules[form].count;
     CH_ASSERT(count <= CH_JSON_PATHS_MAX);
     for (size_t i = 0; i < count; i++)
-        paths[i] = forms[form].rules[i].path;
+        paths[i] = ch_usage_rules[form].rule[i].path;
     return count ? ch_json_plan_new(paths, count, plan_out) : CH_OK;
 }
 
@@ -268,50 +54,59 @@ void ch_usage_plans_free(struct ch_usage_plans *plans)
 
 // --- values ----------------------------------------------------------------------------------
 
-static bool is_text(const struct ch_json_value *value, const char *text)
+// A value at a path of the rules, and the slot that its rule names.
+struct reading {
+    const struct ch_json_value *value;
+    enum ch_usage_slot slot;
+};
+
+static bool is_type(const struct reading *r, enum ch_json_type type)
 {
-    return value->type == CH_JSON_STRING && ch_span_eq(value->raw, ch_span_of(text));
+    return r->value->type == type;
 }
 
-static bool opens(const struct ch_json_value *value)
+static bool is_text(const struct reading *r, const char *text)
 {
-    return value->type == CH_JSON_OBJECT || value->type == CH_JSON_ARRAY;
+    return is_type(r, CH_JSON_STRING) && ch_span_eq(r->value->raw, ch_span_of(text));
 }
 
-static bool closes(const struct ch_json_value *value)
+static bool is_end(const struct reading *r)
 {
-    return value->type == CH_JSON_OBJECT_END || value->type == CH_JSON_ARRAY_END;
+    return is_type(r, CH_JSON_OBJECT_END) || is_type(r, CH_JSON_ARRAY_END);
 }
 
 // Null changes nothing; what is no count spoils the event it stands in.
-static void read_count(struct ch_usage_scan *scan, const struct ch_json_value *value,
-                       int64_t *count)
+static void take_count(struct ch_usage_scan *scan, const struct reading *r, int64_t *count)
 {
     int64_t read;
-    if (value->type == CH_JSON_NULL)
+    if (is_type(r, CH_JSON_NULL))
         return;
-    if (value->type == CH_JSON_NUMBER && !ch_json_to_count(value->raw, &read) && read <= TOKENS_MAX)
+    if (is_type(r, CH_JSON_NUMBER) && !ch_json_to_count(r->value->raw, &read) && read <= TOKENS_MAX)
         *count = read;
     else
         scan->event.has_bad_count = true;
 }
 
-static void read_sum(struct ch_usage_scan *scan, const struct ch_json_value *value,
-                     enum ch_usage_slot slot)
+static void read_count(struct ch_usage_scan *scan, const struct reading *r)
 {
-    int64_t count = -1;
-    read_count(scan, value, &count);
-    if (count >= 0)
-        scan->raw.slot[slot] = count + scan->iterations.added[slot];
+    take_count(scan, r, &scan->raw.slot[r->slot]);
 }
 
-static void read_name(const struct ch_json_value *value, char *out, size_t size)
+static void read_sum(struct ch_usage_scan *scan, const struct reading *r)
+{
+    int64_t count = -1;
+    take_count(scan, r, &count);
+    if (count >= 0)
+        scan->raw.slot[r->slot] = count + scan->iterations.added[r->slot];
+}
+
+static void take_name(const struct reading *r, char *out, size_t size)
 {
     char plain[CH_JSON_VALUE_MAX];
-    struct ch_span name = value->raw;
-    if (value->type != CH_JSON_STRING || value->cut)
+    struct ch_span name = r->value->raw;
+    if (!is_type(r, CH_JSON_STRING) || r->value->cut)
         return;
-    if (value->escaped) {
+    if (r->value->escaped) {
         size_t len;
         if (ch_json_unescape(name, plain, sizeof plain, &len))
             return;
@@ -321,72 +116,118 @@ static void read_name(const struct ch_json_value *value, char *out, size_t size)
         (void)ch_span_copy(name, out, size);
 }
 
-static void read_usd(const struct ch_json_value *value, int64_t *nano)
+static void read_model(struct ch_usage_scan *scan, const struct reading *r)
+{
+    take_name(r, scan->model_served, sizeof scan->model_served);
+}
+
+static void read_id(struct ch_usage_scan *scan, const struct reading *r)
+{
+    take_name(r, scan->response_id, sizeof scan->response_id);
+}
+
+static void take_usd(const struct reading *r, int64_t *nano)
 {
     int64_t femto;
-    if (value->type == CH_JSON_NUMBER && !ch_money_parse_femto(value->raw, &femto))
+    if (is_type(r, CH_JSON_NUMBER) && !ch_money_parse_femto(r->value->raw, &femto))
         *nano = ch_money_round(femto);
 }
 
-static void read_ticks(const struct ch_json_value *value, int64_t *nano)
+static void read_cost(struct ch_usage_scan *scan, const struct reading *r)
 {
-    int64_t ticks;
-    if (value->type == CH_JSON_NUMBER && !ch_json_to_count(value->raw, &ticks) &&
-        ticks <= INT64_MAX - TICKS_PER_NANO)
-        *nano = (ticks + TICKS_PER_NANO / 2) / TICKS_PER_NANO;
+    take_usd(r, &scan->cost_nano);
 }
 
-static void read_tier(struct ch_usage_scan *scan, const struct ch_json_value *value)
+static void read_upstream_cost(struct ch_usage_scan *scan, const struct reading *r)
 {
-    if (value->type == CH_JSON_STRING)
-        scan->raw.tier = ch_tier_parse(value->raw);
+    take_usd(r, &scan->upstream_cost_nano);
+}
+
+static void read_byok(struct ch_usage_scan *scan, const struct reading *r)
+{
+    scan->is_byok = is_type(r, CH_JSON_TRUE);
+}
+
+static void read_ticks(struct ch_usage_scan *scan, const struct reading *r)
+{
+    int64_t ticks;
+    if (is_type(r, CH_JSON_NUMBER) && !ch_json_to_count(r->value->raw, &ticks) &&
+        ticks <= INT64_MAX - TICKS_PER_NANO)
+        scan->cost_nano = (ticks + TICKS_PER_NANO / 2) / TICKS_PER_NANO;
+}
+
+static void read_tier(struct ch_usage_scan *scan, const struct reading *r)
+{
+    if (is_type(r, CH_JSON_STRING))
+        scan->raw.tier = ch_tier_parse(r->value->raw);
 }
 
 // ON_DEMAND_PRIORITY, ON_DEMAND_FLEX; the others cost the standard price (wire.md §2.5).
-static void read_traffic(struct ch_usage_scan *scan, const struct ch_json_value *value)
+static void read_traffic(struct ch_usage_scan *scan, const struct reading *r)
 {
     struct ch_span prefix = CH_SPAN("ON_DEMAND_");
-    if (value->type == CH_JSON_STRING && ch_span_starts(value->raw, prefix))
-        scan->raw.tier = ch_tier_parse(ch_span_sub(value->raw, prefix.len));
+    if (is_type(r, CH_JSON_STRING) && ch_span_starts(r->value->raw, prefix))
+        scan->raw.tier = ch_tier_parse(ch_span_sub(r->value->raw, prefix.len));
 }
 
-static void read_usage(struct ch_usage_scan *scan, const struct ch_json_value *value,
-                       bool is_regular)
+static void read_speed(struct ch_usage_scan *scan, const struct reading *r)
 {
-    if (value->type != CH_JSON_OBJECT)
-        return;
-    scan->event.has_usage = true;
-    scan->usage_is_object |= is_regular;
+    scan->raw.is_fast |= is_text(r, "fast");
 }
 
-static void read_finish(struct ch_usage_scan *scan, const struct ch_json_value *value)
+static void read_geo(struct ch_usage_scan *scan, const struct reading *r)
 {
-    scan->has_finished |= value->type == CH_JSON_STRING && value->raw.len > 0;
+    scan->raw.us_region |= is_text(r, "us");
 }
 
-static void read_status(struct ch_usage_scan *scan, const struct ch_json_value *value)
+static void read_x_usage(struct ch_usage_scan *scan, const struct reading *r)
 {
-    scan->has_finished |= is_text(value, "completed") || is_text(value, "incomplete") ||
-                          is_text(value, "failed") || is_text(value, "cancelled");
+    scan->event.has_usage |= is_type(r, CH_JSON_OBJECT);
 }
 
-static void read_content(struct ch_usage_scan *scan, const struct ch_json_value *value)
+static void read_usage(struct ch_usage_scan *scan, const struct reading *r)
 {
-    scan->event.has_content |=
-        opens(value) || (value->type == CH_JSON_STRING && value->raw.len > 0);
+    read_x_usage(scan, r);
+    scan->usage_is_object |= is_type(r, CH_JSON_OBJECT);
 }
 
-static void read_error(struct ch_usage_scan *scan, const struct ch_json_value *value)
+static void read_choices(struct ch_usage_scan *scan, const struct reading *r)
 {
-    scan->is_error |= value->type == CH_JSON_OBJECT || value->type == CH_JSON_STRING;
+    scan->has_choices |= is_type(r, CH_JSON_ARRAY);
+}
+
+static void read_choice(struct ch_usage_scan *scan, const struct reading *r)
+{
+    scan->has_choice |= !is_end(r);
+}
+
+static void read_finish(struct ch_usage_scan *scan, const struct reading *r)
+{
+    scan->has_finished |= is_type(r, CH_JSON_STRING) && r->value->raw.len > 0;
+}
+
+static void read_status(struct ch_usage_scan *scan, const struct reading *r)
+{
+    scan->has_finished |= is_text(r, "completed") || is_text(r, "incomplete") ||
+                          is_text(r, "failed") || is_text(r, "cancelled");
+}
+
+static void read_content(struct ch_usage_scan *scan, const struct reading *r)
+{
+    bool is_filled = is_type(r, CH_JSON_STRING) && r->value->raw.len > 0;
+    scan->event.has_content |= is_filled || is_type(r, CH_JSON_OBJECT) || is_type(r, CH_JSON_ARRAY);
+}
+
+static void read_error(struct ch_usage_scan *scan, const struct reading *r)
+{
+    scan->is_error |= is_type(r, CH_JSON_OBJECT) || is_type(r, CH_JSON_STRING);
 }
 
 static void apply_response_type(struct ch_usage_scan *scan, struct ch_span type)
 {
-    bool is_terminal = ch_span_eq(type, CH_SPAN("response.completed")) ||
-                       ch_span_eq(type, CH_SPAN("response.incomplete")) ||
-                       ch_span_eq(type, CH_SPAN("response.failed"));
-    scan->has_finished |= is_terminal;
+    scan->has_finished |= ch_span_eq(type, CH_SPAN("response.completed")) ||
+                          ch_span_eq(type, CH_SPAN("response.incomplete")) ||
+                          ch_span_eq(type, CH_SPAN("response.failed"));
     scan->event.has_content |= ch_span_ends(type, CH_SPAN(".delta"));
 }
 
@@ -407,45 +248,60 @@ static void apply_type(struct ch_usage_scan *scan, struct ch_span type)
         apply_anthropic_type(scan, type);
 }
 
-// --- lists -----------------------------------------------------------------------------------
-
-static void read_modalities(struct ch_usage_scan *scan, const struct ch_json_value *value,
-                            enum ch_usage_slot audio_slot)
+static void read_type(struct ch_usage_scan *scan, const struct reading *r)
 {
-    if (value->type == CH_JSON_ARRAY)
-        scan->list = (struct ch_usage_modalities){0};
-    if (value->type != CH_JSON_ARRAY_END)
-        return;
-    scan->raw.slot[audio_slot] = scan->list.audio_tokens;
-    scan->raw.slot[audio_slot + 1] = scan->list.image_tokens;
+    if (is_type(r, CH_JSON_STRING))
+        apply_type(scan, r->value->raw);
 }
 
-static void read_modality_entry(struct ch_usage_scan *scan, const struct ch_json_value *value)
+// --- lists -----------------------------------------------------------------------------------
+
+static void read_modalities(struct ch_usage_scan *scan, const struct reading *r)
+{
+    if (is_type(r, CH_JSON_ARRAY))
+        scan->list = (struct ch_usage_modalities){0};
+    if (!is_type(r, CH_JSON_ARRAY_END))
+        return;
+    scan->raw.slot[r->slot] = scan->list.audio_tokens;
+    scan->raw.slot[r->slot + 1] = scan->list.image_tokens;
+}
+
+static void read_modality_entry(struct ch_usage_scan *scan, const struct reading *r)
 {
     struct ch_usage_modalities *list = &scan->list;
-    if (value->type == CH_JSON_OBJECT) {
+    if (is_type(r, CH_JSON_OBJECT)) {
         list->count = 0;
         list->is_audio = list->is_image = false;
     }
-    if (value->type != CH_JSON_OBJECT_END)
+    if (!is_type(r, CH_JSON_OBJECT_END))
         return;
     list->audio_tokens += list->is_audio ? list->count : 0;
     list->image_tokens += list->is_image ? list->count : 0;
 }
 
-static void read_modality(struct ch_usage_scan *scan, const struct ch_json_value *value)
+static void read_modality(struct ch_usage_scan *scan, const struct reading *r)
 {
-    scan->list.is_audio = is_text(value, "AUDIO");
-    scan->list.is_image = is_text(value, "IMAGE") || is_text(value, "VIDEO");
+    scan->list.is_audio = is_text(r, "AUDIO");
+    scan->list.is_image = is_text(r, "IMAGE") || is_text(r, "VIDEO");
+}
+
+static void read_modality_count(struct ch_usage_scan *scan, const struct reading *r)
+{
+    take_count(scan, r, &scan->list.count);
+}
+
+static void read_query(struct ch_usage_scan *scan, const struct reading *r)
+{
+    scan->event.queries += is_type(r, CH_JSON_STRING);
 }
 
 // The list is cumulative as the totals are: a later one replaces what an earlier one added.
-static void read_iterations(struct ch_usage_scan *scan, const struct ch_json_value *value)
+static void read_iterations(struct ch_usage_scan *scan, const struct reading *r)
 {
     struct ch_usage_iterations *list = &scan->iterations;
-    if (value->type == CH_JSON_ARRAY)
+    if (is_type(r, CH_JSON_ARRAY))
         memset(list->sum, 0, sizeof list->sum);
-    if (value->type != CH_JSON_ARRAY_END)
+    if (!is_type(r, CH_JSON_ARRAY_END))
         return;
     for (int i = 0; i <= CH_SLOT_CACHE_WRITE; i++) {
         int64_t more = list->sum[i] - list->added[i];
@@ -455,17 +311,27 @@ static void read_iterations(struct ch_usage_scan *scan, const struct ch_json_val
     }
 }
 
-static void read_iteration(struct ch_usage_scan *scan, const struct ch_json_value *value)
+static void read_iteration(struct ch_usage_scan *scan, const struct reading *r)
 {
     struct ch_usage_iterations *list = &scan->iterations;
-    if (value->type == CH_JSON_OBJECT) {
+    if (is_type(r, CH_JSON_OBJECT)) {
         memset(list->current, 0, sizeof list->current);
         list->is_compaction = false;
     }
-    if (value->type != CH_JSON_OBJECT_END || !list->is_compaction)
+    if (!is_type(r, CH_JSON_OBJECT_END) || !list->is_compaction)
         return;
     for (int i = 0; i <= CH_SLOT_CACHE_WRITE; i++)
         list->sum[i] += list->current[i];
+}
+
+static void read_iteration_type(struct ch_usage_scan *scan, const struct reading *r)
+{
+    scan->iterations.is_compaction = is_text(r, "compaction");
+}
+
+static void read_iteration_count(struct ch_usage_scan *scan, const struct reading *r)
+{
+    take_count(scan, r, &scan->iterations.current[r->slot]);
 }
 
 // --- events ----------------------------------------------------------------------------------
@@ -473,10 +339,9 @@ static void read_iteration(struct ch_usage_scan *scan, const struct ch_json_valu
 // Beside what it charged itself, OpenRouter says what the caller's own key was charged upstream.
 static void settle_cost(struct ch_usage_scan *scan)
 {
-    bool is_known = scan->cost_nano >= 0 && (!scan->is_byok || scan->upstream_cost_nano >= 0);
-    if (is_known)
-        scan->raw.stated_cost_nano =
-            scan->cost_nano + (scan->is_byok ? scan->upstream_cost_nano : 0);
+    if (scan->cost_nano < 0 || (scan->is_byok && scan->upstream_cost_nano < 0))
+        return;
+    scan->raw.stated_cost_nano = scan->cost_nano + (scan->is_byok ? scan->upstream_cost_nano : 0);
 }
 
 static void settle_completeness(struct ch_usage_scan *scan)
@@ -497,117 +362,58 @@ static void end_event(struct ch_usage_scan *scan)
     settle_completeness(scan);
     scan->delta_events += scan->event.has_content;
     // Chunks may repeat the queries of those before them: the most that one named counts.
-    if (scan->event.queries > scan->raw.slot[CH_SLOT_SEARCHES])
+    if (scan->event.queries > 0 && scan->event.queries > scan->raw.slot[CH_SLOT_SEARCHES])
         scan->raw.slot[CH_SLOT_SEARCHES] = scan->event.queries;
     scan->event = (struct ch_usage_event){0};
 }
 
-static void take_value(struct ch_usage_scan *scan, const struct rule *rule,
-                       const struct ch_json_value *value)
+static void read_event(struct ch_usage_scan *scan, const struct reading *r)
 {
-    switch (rule->meaning) {
-    case MEANS_COUNT:
-        read_count(scan, value, &scan->raw.slot[rule->slot]);
-        break;
-    case MEANS_SUM:
-        read_sum(scan, value, rule->slot);
-        break;
-    case MEANS_USAGE:
-        read_usage(scan, value, true);
-        break;
-    case MEANS_X_USAGE:
-        read_usage(scan, value, false);
-        break;
-    case MEANS_COST:
-        read_usd(value, &scan->cost_nano);
-        break;
-    case MEANS_TICKS:
-        read_ticks(value, &scan->cost_nano);
-        break;
-    case MEANS_UPSTREAM:
-        read_usd(value, &scan->upstream_cost_nano);
-        break;
-    case MEANS_BYOK:
-        scan->is_byok = value->type == CH_JSON_TRUE;
-        break;
-    case MEANS_MODEL:
-        read_name(value, scan->model_served, sizeof scan->model_served);
-        break;
-    case MEANS_ID:
-        read_name(value, scan->response_id, sizeof scan->response_id);
-        break;
-    case MEANS_TIER:
-        read_tier(scan, value);
-        break;
-    case MEANS_TRAFFIC:
-        read_traffic(scan, value);
-        break;
-    case MEANS_SPEED:
-        scan->raw.is_fast |= is_text(value, "fast");
-        break;
-    case MEANS_GEO:
-        scan->raw.us_region |= is_text(value, "us");
-        break;
-    case MEANS_TYPE:
-        if (value->type == CH_JSON_STRING)
-            apply_type(scan, value->raw);
-        break;
-    case MEANS_STATUS:
-        read_status(scan, value);
-        break;
-    case MEANS_FINISH:
-        read_finish(scan, value);
-        break;
-    case MEANS_CHOICES:
-        scan->has_choices |= value->type == CH_JSON_ARRAY;
-        break;
-    case MEANS_CHOICE:
-        scan->has_choice = true;
-        break;
-    case MEANS_CONTENT:
-        read_content(scan, value);
-        break;
-    case MEANS_ERROR:
-        read_error(scan, value);
-        break;
-    case MEANS_EVENT:
-        if (closes(value))
-            end_event(scan);
-        break;
-    case MEANS_MODALITIES:
-        read_modalities(scan, value, rule->slot);
-        break;
-    case MEANS_MODALITY_ENTRY:
-        read_modality_entry(scan, value);
-        break;
-    case MEANS_MODALITY:
-        read_modality(scan, value);
-        break;
-    case MEANS_MODALITY_COUNT:
-        read_count(scan, value, &scan->list.count);
-        break;
-    case MEANS_QUERY:
-        scan->event.queries += value->type == CH_JSON_STRING;
-        break;
-    case MEANS_ITERATIONS:
-        read_iterations(scan, value);
-        break;
-    case MEANS_ITERATION:
-        read_iteration(scan, value);
-        break;
-    case MEANS_ITERATION_TYPE:
-        scan->iterations.is_compaction = is_text(value, "compaction");
-        break;
-    case MEANS_ITERATION_COUNT:
-        read_count(scan, value, &scan->iterations.current[rule->slot]);
-        break;
-    }
+    if (is_end(r))
+        end_event(scan);
 }
+
+typedef void (*read_fn)(struct ch_usage_scan *scan, const struct reading *r);
+
+static const read_fn readers[] = {
+    [CH_MEANS_COUNT] = read_count,
+    [CH_MEANS_SUM] = read_sum,
+    [CH_MEANS_USAGE] = read_usage,
+    [CH_MEANS_X_USAGE] = read_x_usage,
+    [CH_MEANS_COST] = read_cost,
+    [CH_MEANS_TICKS] = read_ticks,
+    [CH_MEANS_UPSTREAM] = read_upstream_cost,
+    [CH_MEANS_BYOK] = read_byok,
+    [CH_MEANS_MODEL] = read_model,
+    [CH_MEANS_ID] = read_id,
+    [CH_MEANS_TIER] = read_tier,
+    [CH_MEANS_TRAFFIC] = read_traffic,
+    [CH_MEANS_SPEED] = read_speed,
+    [CH_MEANS_GEO] = read_geo,
+    [CH_MEANS_TYPE] = read_type,
+    [CH_MEANS_STATUS] = read_status,
+    [CH_MEANS_FINISH] = read_finish,
+    [CH_MEANS_CHOICES] = read_choices,
+    [CH_MEANS_CHOICE] = read_choice,
+    [CH_MEANS_CONTENT] = read_content,
+    [CH_MEANS_ERROR] = read_error,
+    [CH_MEANS_EVENT] = read_event,
+    [CH_MEANS_MODALITIES] = read_modalities,
+    [CH_MEANS_MODALITY_ENTRY] = read_modality_entry,
+    [CH_MEANS_MODALITY] = read_modality,
+    [CH_MEANS_MODALITY_COUNT] = read_modality_count,
+    [CH_MEANS_QUERY] = read_query,
+    [CH_MEANS_ITERATIONS] = read_iterations,
+    [CH_MEANS_ITERATION] = read_iteration,
+    [CH_MEANS_ITERATION_TYPE] = read_iteration_type,
+    [CH_MEANS_ITERATION_COUNT] = read_iteration_count,
+};
 
 static bool on_value(void *arg, const struct ch_json_value *value)
 {
     struct ch_usage_scan *scan = arg;
-    take_value(scan, &forms[scan->form].rules[value->path], value);
+    const struct ch_usage_rule *rule = &ch_usage_rules[scan->form].rule[value->path];
+    readers[rule->meaning](scan, &(struct reading){value, rule->slot});
     return true;
 }
 

@@ -1,3 +1,6 @@
 ch_fuzz_target(config ch_domain)
 ch_fuzz_target(wrapped_key ch_domain)
 ch_fuzz_target(catalogue ch_domain)
+ch_fuzz_target(http1_head ch_wire)
+ch_fuzz_target(http1_chunked ch_wire)
+ch_fuzz_target(url ch_wire)

@@ -1,0 +1,2 @@
+ch_unit_test(proxy echo)
+target_include_directories(test_proxy_echo PRIVATE ${PROJECT_SOURCE_DIR}/src/proxy)

@@ -1,0 +1,3 @@
+ch_unit_test(wire http1_head)
+ch_unit_test(wire http1_body)
+ch_unit_test(wire url)
