@@ -13,14 +13,12 @@
 
 #include <stdint.h>
 
-#define CH_HTTP1_HEAD_MAX   (32 * 1024) // bytes of a head, start line included
-#define CH_HTTP1_FIELDS_MAX 100
-#define CH_HTTP1_FIELD_MAX                                                                         \
-    (16 * 1024) // bytes of one field line without its CRLF; also of a status line
-#define CH_HTTP1_TARGET_MAX (8 * 1024)
-#define CH_HTTP1_METHOD_MAX 32 // the longest registered method has 17 (IANA)
-#define CH_HTTP1_OPTIONS_MAX                                                                       \
-    32 // Connection options of a head: every field name is compared with each of them
+#define CH_HTTP1_HEAD_MAX            (32 * 1024) // bytes of a head, start line included
+#define CH_HTTP1_FIELDS_MAX          100
+#define CH_HTTP1_FIELD_MAX           (16 * 1024) // bytes of a field or status line without CRLF
+#define CH_HTTP1_TARGET_MAX          (8 * 1024)
+#define CH_HTTP1_METHOD_MAX          32         // the longest registered method has 17 (IANA)
+#define CH_HTTP1_OPTIONS_MAX         32         // Connection options: each meets every field name
 #define CH_HTTP1_CHUNK_EXTENSION_MAX 256        // bytes a chunk
 #define CH_HTTP1_TRAILERS_MAX        (8 * 1024) // bytes of all trailer lines
 
@@ -37,7 +35,7 @@ enum ch_http1_method {
 const char *ch_http1_method_name(enum ch_http1_method method); // "GET"; "?" for OTHER
 
 // Fields the proxy treats specially; every other name is CH_FIELD_OTHER and passes unchanged.
-// The lookup ignores case (RFC 9110 §5.1).
+// The lookup ignores case (RFC 9110 §5.1); a name is a token.
 enum ch_field {
     CH_FIELD_OTHER,
     CH_FIELD_HOST,
@@ -93,11 +91,10 @@ struct ch_http1_head {
     // both
     int minor_version; // HTTP/1.minor: 0 or 1
     enum ch_http1_framing framing;
-    int64_t
-        content_length; // with has_length; 0 otherwise. At most 18 digits: the caller has the limit
-    bool has_length;    // a Content-Length stood in the head (a response to HEAD keeps it)
-    bool keep_alive;    // this side allows another message on the connection
-    bool expect_continue; // an HTTP/1.1 request with a body waits for 100 (RFC 9110 §10.1.1)
+    int64_t content_length; // with has_length, else 0; ≤ 18 digits: the real limit is the caller's
+    bool has_length;        // a Content-Length stood in the head (a response to HEAD keeps it)
+    bool keep_alive;        // this side allows another message on the connection
+    bool expect_continue;   // a request with a body waits for 100 (RFC 9110 §10.1.1)
     uint32_t field_count;
     struct ch_http1_field fields[CH_HTTP1_FIELDS_MAX];
     uint32_t size; // bytes of the whole head, final empty line included

@@ -64,7 +64,8 @@ struct ch_usage_scan {
     bool usage_is_object;
 
     // private
-    const struct ch_json_plan *plan; // NULL: a form that states nothing
+    const struct ch_json_plan *plan;   // NULL: a form that states nothing
+    const struct ch_usage_rule *rules; // what stands at each of its paths
     struct ch_json_scan json;
     bool in_document, is_broken;
     uint8_t head_len;

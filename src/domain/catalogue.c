@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-// The catalogue of 2026-08-01 needs 7 for its richest model.
+// The catalogue of 2026-08-01 needs 6 for its richest model.
 #define RATE_CARDS_MAX 32
 // OpenAI's and Anthropic's price of a web search (wire.md §4.2); the gpt-5 rows lack it.
 #define SEARCH_DEFAULT_FEMTO (CH_FEMTO_PER_USD / 100)
@@ -68,7 +68,7 @@ static enum ch_err fail(const struct loading *l, const char *what)
                       what);
 }
 
-static struct rate_card *card_of(struct loading *l, const struct price_key *key)
+static struct rate_card *card_of(struct loading *l, const struct ch_price_key *key)
 {
     for (size_t i = 0; i < l->card_count; i++)
         if (l->cards[i].above_tokens == key->above_tokens && l->cards[i].tier == key->tier)
@@ -84,15 +84,15 @@ static struct rate_card *card_of(struct loading *l, const struct price_key *key)
 
 static enum ch_err read_rate(struct loading *l, const json_t *value)
 {
-    struct price_key key;
+    struct ch_price_key key;
     int64_t femto;
-    if (!price_key_parse(ch_span_of(l->key), &key))
+    if (!ch_price_key_parse(ch_span_of(l->key), &key))
         return fail(l, "is not a known key");
-    if (price_read(value, &femto))
+    if (ch_price_read(value, &femto))
         return fail(l, "is not a price: write USD per unit, as in \"0.0000025\"");
     if (!key.is_token)
         return CH_OK;
-    if (femto > MAX_TOKEN_PRICE_FEMTO)
+    if (femto > CH_PRICE_TOKEN_MAX_FEMTO)
         return fail(l, "is above 0.01 USD per token");
     struct rate_card *card = card_of(l, &key);
     if (!card)
@@ -105,7 +105,7 @@ static enum ch_err read_rate(struct loading *l, const json_t *value)
 static enum ch_err read_searches(struct loading *l, const json_t *value)
 {
     const json_t *medium = json_object_get(value, "search_context_size_medium");
-    if (!medium || price_read(medium, &l->price->search_femto))
+    if (!medium || ch_price_read(medium, &l->price->search_femto))
         return fail(l, "does not hold a price \"search_context_size_medium\"");
     return CH_OK;
 }
@@ -137,7 +137,7 @@ static enum ch_err read_inclusive(struct loading *l, const json_t *value)
 
 static enum ch_err read_multiplier(struct loading *l, const json_t *value, int64_t *permille_out)
 {
-    return multiplier_read(value, permille_out)
+    return ch_price_read_multiplier(value, permille_out)
                ? fail(l, "is not a multiplier: 0 to 10, three decimals")
                : CH_OK;
 }
@@ -219,7 +219,7 @@ static enum ch_err read_model(const char *model, json_t *members, struct ch_pric
                           "prices: model \"%.64s\" is not a name and an object", model);
     price->model_len = strlen(model);
     price->search_femto = -1;
-    price->geo_us = price->fast = price->regional_us = price->regional_eu = PERMILLE;
+    price->geo_us = price->fast = price->regional_us = price->regional_eu = CH_PERMILLE;
     price->model = ch_zstrdup(model);
     if (!price->model)
         return CH_ERR_NOMEM;
@@ -298,10 +298,9 @@ static enum ch_err read_document(struct ch_catalogue *c, json_t *root, struct ch
     const char *schema = json_string_value(json_object_get(root, "schema"));
     const char *date = json_string_value(json_object_get(root, "date"));
     json_t *models = json_object_get(root, "models");
-    if (!schema || strcmp(schema, CATALOGUE_SCHEMA) != 0)
-        return ch_why_set(why, CH_ERR_INVALID, "prices: \"schema\" is not \"%s\"",
-                          CATALOGUE_SCHEMA);
-    if (!date || !date_is_valid(ch_span_of(date)))
+    if (!schema || strcmp(schema, CH_PRICE_SCHEMA) != 0)
+        return ch_why_set(why, CH_ERR_INVALID, "prices: \"schema\" is not \"%s\"", CH_PRICE_SCHEMA);
+    if (!date || !ch_price_date_is_valid(ch_span_of(date)))
         return ch_why_set(why, CH_ERR_INVALID, "prices: \"date\" is not a date (YYYY-MM-DD)");
     if (!json_is_object(models))
         return ch_why_set(why, CH_ERR_INVALID, "prices: \"models\" is not an object");
@@ -314,7 +313,7 @@ enum ch_err ch_catalogue_load(struct ch_span json, struct ch_catalogue **catalog
                               struct ch_why *why)
 {
     json_t *root;
-    enum ch_err err = parse_prices(json, JSON_REJECT_DUPLICATES, &root, why);
+    enum ch_err err = ch_price_parse_json(json, JSON_REJECT_DUPLICATES, &root, why);
     if (err)
         return err;
     struct ch_catalogue *c = ch_zcalloc(1, sizeof *c);
@@ -429,7 +428,7 @@ const struct ch_price *ch_catalogue_find(const struct ch_catalogue *c, struct ch
     if (model.len == 0 || model.len > CH_MODEL_NAME_MAX)
         return NULL;
     const struct ch_price *price = find_under(c, prefix, model);
-    if (!price && prefix.len > 0 && has_price_prefix(model))
+    if (!price && prefix.len > 0 && ch_price_has_prefix(model))
         price = find_under(c, (struct ch_span){0}, model);
     return price;
 }
@@ -450,7 +449,7 @@ ch_catalogue_each(const struct ch_catalogue *c,
 {
     // Listing is rare: parsing again is cheaper than keeping a tree of the document for good.
     json_t *root;
-    enum ch_err err = parse_prices((struct ch_span){c->text, c->text_len}, 0, &root, NULL);
+    enum ch_err err = ch_price_parse_json((struct ch_span){c->text, c->text_len}, 0, &root, NULL);
     if (err)
         return CH_ERR_NOMEM; // it parsed before
     const json_t *models = json_object_get(root, "models");
@@ -459,7 +458,7 @@ ch_catalogue_each(const struct ch_catalogue *c,
     for (size_t i = 0; i < c->price_count && !err; i++) {
         const char *model = c->prices[i].model;
         ch_buf_clear(&line);
-        err = dump_json(json_object_get(models, model), JSON_COMPACT, &line);
+        err = ch_price_dump_json(json_object_get(models, model), JSON_COMPACT, &line);
         if (!err)
             each(arg, model, ch_buf_span(&line));
     }
@@ -560,15 +559,15 @@ struct ch_cost ch_price_cost(const struct ch_price *price, const struct ch_usage
         return cost;
     ch_femto_sum tokens = token_cost(price, usage, &cost.fallback);
     ch_femto_sum searches = search_cost(price, usage, &cost.fallback);
-    int64_t on_tokens =
-        (usage->us_region ? price->geo_us : PERMILLE) * (usage->is_fast ? price->fast : PERMILLE);
+    int64_t on_tokens = (usage->us_region ? price->geo_us : CH_PERMILLE) *
+                        (usage->is_fast ? price->fast : CH_PERMILLE);
     int64_t on_all = usage->us_region   ? price->regional_us
                      : usage->eu_region ? price->regional_eu
-                                        : PERMILLE;
+                                        : CH_PERMILLE;
     // Less than 2^125: two capped sums, multipliers of at most 10 each. The one division drops
     // parts of a femto-USD, which cannot change the rounding to nano-USD.
-    const ch_femto_sum token_scale = PERMILLE * PERMILLE;
+    const ch_femto_sum token_scale = CH_PERMILLE * CH_PERMILLE;
     ch_femto_sum sum = (tokens * on_tokens + searches * token_scale) * on_all;
-    cost.nano_usd = ch_money_round(sum / (token_scale * PERMILLE));
+    cost.nano_usd = ch_money_round(sum / (token_scale * CH_PERMILLE));
     return cost;
 }

@@ -114,9 +114,9 @@ static bool is_unit_stem(struct ch_span stem)
     return false;
 }
 
-bool price_key_parse(struct ch_span name, struct price_key *key_out)
+bool ch_price_key_parse(struct ch_span name, struct ch_price_key *key_out)
 {
-    struct price_key key = {0};
+    struct ch_price_key key = {0};
     key.tier = cut_tier(&name); // each cuts the end that it understands: the order matters
     key.above_tokens = cut_threshold(&name);
     key.is_token = is_token_stem(name, &key.token_class);
@@ -128,7 +128,8 @@ bool price_key_parse(struct ch_span name, struct price_key *key_out)
 
 // ---- values
 
-enum ch_err parse_prices(struct ch_span json, size_t flags, json_t **root_out, struct ch_why *why)
+enum ch_err ch_price_parse_json(struct ch_span json, size_t flags, json_t **root_out,
+                                struct ch_why *why)
 {
     if (json.len > CH_CATALOGUE_MAX_BYTES)
         return ch_why_set(why, CH_ERR_LIMIT, "prices: the document is longer than %u bytes",
@@ -141,7 +142,7 @@ enum ch_err parse_prices(struct ch_span json, size_t flags, json_t **root_out, s
     return CH_OK;
 }
 
-enum ch_err price_read(const json_t *value, int64_t *femto_usd_out)
+enum ch_err ch_price_read(const json_t *value, int64_t *femto_usd_out)
 {
     char text[32];
     if (json_is_string(value))
@@ -154,18 +155,18 @@ enum ch_err price_read(const json_t *value, int64_t *femto_usd_out)
     return ch_money_parse_femto(ch_span_of(text), femto_usd_out);
 }
 
-enum ch_err multiplier_read(const json_t *value, int64_t *permille_out)
+enum ch_err ch_price_read_multiplier(const json_t *value, int64_t *permille_out)
 {
-    const int64_t femto_per_permille = CH_FEMTO_PER_USD / PERMILLE;
+    const int64_t femto_per_permille = CH_FEMTO_PER_USD / CH_PERMILLE;
     int64_t femto;
-    if (price_read(value, &femto) || femto % femto_per_permille != 0 ||
+    if (ch_price_read(value, &femto) || femto % femto_per_permille != 0 ||
         femto > 10 * CH_FEMTO_PER_USD)
         return CH_ERR_INVALID;
     *permille_out = femto / femto_per_permille;
     return CH_OK;
 }
 
-bool date_is_valid(struct ch_span date)
+bool ch_price_date_is_valid(struct ch_span date)
 {
     const char pattern[] = "dddd-dd-dd";
     if (date.len != sizeof pattern - 1)
@@ -183,7 +184,7 @@ static int append_piece(const char *bytes, size_t size, void *buf)
     return ch_buf_append(buf, bytes, size) ? -1 : 0;
 }
 
-enum ch_err dump_json(const json_t *value, size_t flags, struct ch_buf *out)
+enum ch_err ch_price_dump_json(const json_t *value, size_t flags, struct ch_buf *out)
 {
     return json_dump_callback(value, append_piece, out, flags) ? CH_ERR_LIMIT : CH_OK;
 }
@@ -205,7 +206,7 @@ static const struct {
 };
 #define SOURCES (sizeof sources / sizeof *sources)
 
-bool has_price_prefix(struct ch_span model)
+bool ch_price_has_prefix(struct ch_span model)
 {
     for (size_t i = 0; i < SOURCES; i++)
         if (sources[i].prefix.len && ch_span_starts(model, sources[i].prefix))
@@ -247,10 +248,27 @@ static enum ch_err put_decimal(json_t *object, const char *key, int64_t femto_us
     return put(object, key, json_string(text));
 }
 
+// Names come from the document: they are escaped before a person reads them.
+static enum ch_err append_note(struct ch_buf *notes, const char *what, const char *name,
+                               const char *comment)
+{
+    enum ch_err err = ch_buf_append_span(notes, ch_span_of(what));
+    if (!err)
+        err = ch_buf_append_json(notes, ch_span_of(name));
+    if (!err)
+        err = ch_buf_append_span(notes, ch_span_of(comment));
+    return err;
+}
+
 static enum ch_err refuse(struct import *im, const char *key, const char *reason)
 {
     im->is_refused = true;
-    return ch_buf_append_format(im->notes, "left out: %s: %s %s\n", im->model, key, reason);
+    enum ch_err err = append_note(im->notes, "left out: ", im->model, ": ");
+    if (!err)
+        err = append_note(im->notes, "", key, " ");
+    if (!err)
+        err = append_note(im->notes, "", reason, "\n");
+    return err;
 }
 
 static enum ch_err note_unknown(struct import *im, const char *key)
@@ -261,13 +279,13 @@ static enum ch_err note_unknown(struct import *im, const char *key)
 
 static enum ch_err take_price(struct import *im, const char *key, json_t *value)
 {
-    struct price_key parsed;
+    struct ch_price_key parsed;
     int64_t femto;
-    if (!price_key_parse(ch_span_of(key), &parsed))
+    if (!ch_price_key_parse(ch_span_of(key), &parsed))
         return note_unknown(im, key);
-    if (price_read(value, &femto))
+    if (ch_price_read(value, &femto))
         return refuse(im, key, "is not a price");
-    if (parsed.is_token && femto > MAX_TOKEN_PRICE_FEMTO)
+    if (parsed.is_token && femto > CH_PRICE_TOKEN_MAX_FEMTO)
         return refuse(im, key, "is above 0.01 USD per token");
     im->has_threshold |= parsed.above_tokens > 0;
     return put_decimal(im->to, key, femto);
@@ -291,13 +309,17 @@ static enum ch_err take_searches(struct import *im, const char *key, json_t *val
 {
     static const char *const sizes[] = {"search_context_size_low", "search_context_size_medium",
                                         "search_context_size_high"};
+    if (!json_object_get(value, sizes[1]))
+        return refuse(im, key, "has no medium size");
     json_t *prices = json_object();
     enum ch_err err = put(im->to, key, prices);
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes && !err; i++) {
+        const json_t *price = json_object_get(value, sizes[i]);
         int64_t femto;
-        if (price_read(json_object_get(value, sizes[i]), &femto))
+        if (price && ch_price_read(price, &femto))
             return refuse(im, sizes[i], "is not a price");
-        err = put_decimal(prices, sizes[i], femto);
+        if (price)
+            err = put_decimal(prices, sizes[i], femto);
     }
     return err;
 }
@@ -305,9 +327,9 @@ static enum ch_err take_searches(struct import *im, const char *key, json_t *val
 static enum ch_err take_multiplier(struct import *im, const char *key, json_t *value)
 {
     int64_t permille;
-    if (multiplier_read(value, &permille))
+    if (ch_price_read_multiplier(value, &permille))
         return refuse(im, key, "is not a multiplier: 0 to 10, three decimals");
-    return put_decimal(im->to, key, permille * (CH_FEMTO_PER_USD / PERMILLE));
+    return put_decimal(im->to, key, permille * (CH_FEMTO_PER_USD / CH_PERMILLE));
 }
 
 // Anthropic's {"us": 1.1, "fast": 6.0}: the first for inference_geo, the second for speed.
@@ -439,6 +461,21 @@ static enum ch_err convert_model(struct import *im)
     return add_provider_rules(im);
 }
 
+static enum ch_err append_unknown(struct ch_buf *notes, json_t *unknown)
+{
+    const char *key;
+    json_t *model;
+    json_object_foreach(unknown, key, model)
+    {
+        enum ch_err err = append_note(notes, "not known: ", key, " (first at ");
+        if (!err)
+            err = append_note(notes, "", json_string_value(model), ")\n");
+        if (err)
+            return err;
+    }
+    return CH_OK;
+}
+
 static enum ch_err convert_models(json_t *litellm, json_t *models, struct ch_buf *notes)
 {
     struct import im = {.notes = notes, .unknown = json_object()};
@@ -456,10 +493,8 @@ static enum ch_err convert_models(json_t *litellm, json_t *models, struct ch_buf
             err = put(models, im.model, json_incref(im.to));
         json_decref(im.to);
     }
-    const char *key;
-    json_t *model;
-    json_object_foreach(im.unknown, key, model) if (!err) err =
-        ch_buf_append_format(notes, "not known: %s (first at %s)\n", key, json_string_value(model));
+    if (!err)
+        err = append_unknown(notes, im.unknown);
     json_decref(im.unknown);
     return err;
 }
@@ -469,7 +504,7 @@ static enum ch_err convert_models(json_t *litellm, json_t *models, struct ch_buf
 // The licence of LiteLLM's catalogue asks that this notice goes with what is made from it.
 static const char head[] =
     "{\n"
-    "\"schema\":\"" CATALOGUE_SCHEMA "\",\n"
+    "\"schema\":\"" CH_PRICE_SCHEMA "\",\n"
     "\"source\":\"LiteLLM, model_prices_and_context_window.json\",\n"
     "\"date\":\"%.*s\",\n"
     "\"unit\":\"USD per token, search or what the key names; decimal strings\",\n"
@@ -498,7 +533,7 @@ static enum ch_err append_model(struct ch_buf *out, const char *model, const jso
 {
     // The names are checked: nothing in them needs an escape.
     enum ch_err err = ch_buf_append_format(out, "\"%s\":", model);
-    return err ? err : dump_json(members, JSON_COMPACT | JSON_SORT_KEYS, out);
+    return err ? err : ch_price_dump_json(members, JSON_COMPACT | JSON_SORT_KEYS, out);
 }
 
 static enum ch_err append_models(struct ch_buf *out, json_t *models)
@@ -509,7 +544,10 @@ static enum ch_err append_models(struct ch_buf *out, json_t *models)
         return CH_ERR_NOMEM;
     json_t *members;
     const char *name;
-    json_object_foreach(models, name, members) names[count++] = name;
+    json_object_foreach(models, name, members)
+    {
+        names[count++] = name;
+    }
     qsort(names, count, sizeof *names, compare_names);
     enum ch_err err = CH_OK;
     for (size_t i = 0; i < count && !err; i++) {
@@ -534,9 +572,9 @@ enum ch_err ch_catalogue_import(struct ch_span litellm_json, struct ch_span date
                                 struct ch_why *why)
 {
     json_t *litellm;
-    if (!date_is_valid(date))
+    if (!ch_price_date_is_valid(date))
         return ch_why_set(why, CH_ERR_INVALID, "the date of the price list is not YYYY-MM-DD");
-    enum ch_err err = parse_prices(litellm_json, 0, &litellm, why);
+    enum ch_err err = ch_price_parse_json(litellm_json, 0, &litellm, why);
     if (err)
         return err;
     size_t start = json_out->len;

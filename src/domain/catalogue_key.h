@@ -10,41 +10,41 @@
 
 #include <jansson.h>
 
-#define CATALOGUE_SCHEMA "chaperone.prices/1"
+#define CH_PRICE_SCHEMA "chaperone.prices/1"
 
 // <stem>[_above_1hr][_above_<N>k_tokens][_flex|_priority|_batches|_ultrafast] (wire.md §4.1).
-struct price_key {
+struct ch_price_key {
     bool is_token; // false: a price per second, character, image …, kept but not computed
     enum ch_token_class token_class;
     int64_t above_tokens; // 0: no threshold
     enum ch_tier tier;
 };
 // False: the key is not known.
-bool price_key_parse(struct ch_span name, struct price_key *key_out);
+bool ch_price_key_parse(struct ch_span name, struct ch_price_key *key_out);
 
 // Per-token prices above 0.01 USD are wrong by 1e6 (wire.md §4.1, data hygiene).
-#define MAX_TOKEN_PRICE_FEMTO (CH_FEMTO_PER_USD / 100)
+#define CH_PRICE_TOKEN_MAX_FEMTO (CH_FEMTO_PER_USD / 100)
 
 // Parses JSON of a bounded size; `flags` are jansson's. The reason names the line.
-enum ch_err parse_prices(struct ch_span json, size_t flags, json_t **root_out,
-                         struct ch_why *why) CH_MUST_USE;
+enum ch_err ch_price_parse_json(struct ch_span json, size_t flags, json_t **root_out,
+                                struct ch_why *why) CH_MUST_USE;
 
 // Reads a price as a decimal string or a JSON number (LiteLLM's carry float noise, which the
 // rounding to 1e-13 USD removes).
-enum ch_err price_read(const json_t *value, int64_t *femto_usd_out) CH_MUST_USE;
+enum ch_err ch_price_read(const json_t *value, int64_t *femto_usd_out) CH_MUST_USE;
 
 // A multiplier ("1.1") in thousandths, at most 10, exact.
-#define PERMILLE INT64_C(1000)
-enum ch_err multiplier_read(const json_t *value, int64_t *permille_out) CH_MUST_USE;
+#define CH_PERMILLE INT64_C(1000)
+enum ch_err ch_price_read_multiplier(const json_t *value, int64_t *permille_out) CH_MUST_USE;
 
 // "YYYY-MM-DD".
-bool date_is_valid(struct ch_span date);
+bool ch_price_date_is_valid(struct ch_span date);
 
 // The prefixes by which the catalogue tells providers apart; OpenAI's and Anthropic's models have
 // none.
-bool has_price_prefix(struct ch_span model);
+bool ch_price_has_prefix(struct ch_span model);
 
 // Writes a compact dump into `out`; CH_ERR_LIMIT or CH_ERR_NOMEM.
-enum ch_err dump_json(const json_t *value, size_t flags, struct ch_buf *out) CH_MUST_USE;
+enum ch_err ch_price_dump_json(const json_t *value, size_t flags, struct ch_buf *out) CH_MUST_USE;
 
 #endif

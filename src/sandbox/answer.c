@@ -2,7 +2,7 @@
 #include "answer.h"
 
 #define BYTES_PER_TOKEN  4
-#define CONTENT_BYTES    192 // makes a plain chat answer of about 750 bytes
+#define CONTENT_BYTES    192 // WORDS once: makes a plain chat answer of about 750 bytes
 #define PIECE_BYTES      24
 #define SIZED_PIECE      1024 // of a content whose size was asked for
 #define REASONING_TOKENS 64
@@ -15,8 +15,14 @@
 #define TOOL_PIECE     10
 #define TOOL_TOKENS    4
 
-#define ON             CH_SPAN("1")
-#define OFF            CH_SPAN("")
+#define WORDS                                                                                      \
+    "This is the sandbox provider: no model thought about your question, nobody is billed for "    \
+    "this reply, and the same request gets the same words every time it is sent, so that "         \
+    "tests rely on it. "
+_Static_assert(sizeof WORDS - 1 == CONTENT_BYTES, "the default answer is a whole sentence");
+
+#define ON  CH_SPAN("1")
+#define OFF CH_SPAN("")
 
 // ---- words
 
@@ -36,13 +42,9 @@ void ch_sandbox_source_fini(struct ch_sandbox_source *source)
 
 static enum ch_err grow_words(struct ch_buf *words, size_t len)
 {
-    static const char text[] =
-        "This is the sandbox provider: no model thought about your question, nobody is billed for "
-        "this answer, and the same request gets the same words every time it asks, so that tests "
-        "can rely on them. ";
     enum ch_err err = CH_OK;
     while (words->len < len && !err)
-        err = ch_buf_append(words, text, sizeof text - 1);
+        err = ch_buf_append(words, WORDS, sizeof WORDS - 1);
     return err;
 }
 

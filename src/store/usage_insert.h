@@ -7,7 +7,7 @@
 #include "store/usage_journal.h"
 
 // Rows in one transaction: enough to make its fsync cheap, few enough to keep a waiting ch_store_write short (about 50 ms).
-#define CH_USAGE_BATCH 32768
+#define CH_USAGE_BATCH 8192
 
 struct ch_usage_insert; // opaque: sums of the batch at hand, and the ids of texts seen lately
 

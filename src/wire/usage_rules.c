@@ -164,12 +164,16 @@ static const struct ch_usage_rule gemini_embeddings_rules[] = {
         (rules_), sizeof(rules_) / sizeof(rules_)[0]                                               \
     }
 
-const struct ch_usage_rules ch_usage_rules[CH_USAGE_FORMS] = {
-    [CH_USAGE_NONE] = {0},
-    [CH_USAGE_OPENAI_CHAT] = RULES(chat_rules),
-    [CH_USAGE_OPENAI_RESPONSES] = RULES(responses_rules),
-    [CH_USAGE_OPENAI_EMBEDDINGS] = RULES(embeddings_rules),
-    [CH_USAGE_ANTHROPIC] = RULES(anthropic_rules),
-    [CH_USAGE_GEMINI] = RULES(gemini_rules),
-    [CH_USAGE_GEMINI_EMBEDDINGS] = RULES(gemini_embeddings_rules),
-};
+struct ch_usage_rules ch_usage_rules_of(enum ch_usage_form form)
+{
+    static const struct ch_usage_rules forms[CH_USAGE_FORMS] = {
+        [CH_USAGE_NONE] = {0},
+        [CH_USAGE_OPENAI_CHAT] = RULES(chat_rules),
+        [CH_USAGE_OPENAI_RESPONSES] = RULES(responses_rules),
+        [CH_USAGE_OPENAI_EMBEDDINGS] = RULES(embeddings_rules),
+        [CH_USAGE_ANTHROPIC] = RULES(anthropic_rules),
+        [CH_USAGE_GEMINI] = RULES(gemini_rules),
+        [CH_USAGE_GEMINI_EMBEDDINGS] = RULES(gemini_embeddings_rules),
+    };
+    return forms[form];
+}

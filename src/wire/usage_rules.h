@@ -52,6 +52,6 @@ struct ch_usage_rules {
     size_t count;
 };
 
-extern const struct ch_usage_rules ch_usage_rules[CH_USAGE_FORMS];
+struct ch_usage_rules ch_usage_rules_of(enum ch_usage_form form);
 
 #endif

@@ -5,8 +5,7 @@
 #include "base/secret.h"
 #include "usage_rules.h"
 
-// Above it a count is nonsense: a million times the largest context window of today. Sums and
-// products of counts below it cannot overflow.
+// Above it a count is nonsense: 100,000 times the largest context window of today.
 #define TOKENS_MAX INT64_C(1000000000000)
 
 // xAI counts money in ticks of 1e-10 USD (docs.x.ai, "Cost Tracking").
@@ -21,11 +20,11 @@ struct ch_usage_plans {
 static enum ch_err compile(enum ch_usage_form form, struct ch_json_plan **plan_out)
 {
     const char *paths[CH_JSON_PATHS_MAX];
-    size_t count = ch_usage_rules[form].count;
-    CH_ASSERT(count <= CH_JSON_PATHS_MAX);
-    for (size_t i = 0; i < count; i++)
-        paths[i] = ch_usage_rules[form].rule[i].path;
-    return count ? ch_json_plan_new(paths, count, plan_out) : CH_OK;
+    struct ch_usage_rules rules = ch_usage_rules_of(form);
+    CH_ASSERT(rules.count <= CH_JSON_PATHS_MAX);
+    for (size_t i = 0; i < rules.count; i++)
+        paths[i] = rules.rule[i].path;
+    return rules.count ? ch_json_plan_new(paths, rules.count, plan_out) : CH_OK;
 }
 
 enum ch_err ch_usage_plans_new(struct ch_usage_plans **plans_out)
@@ -256,6 +255,12 @@ static void read_type(struct ch_usage_scan *scan, const struct reading *r)
 
 // --- lists -----------------------------------------------------------------------------------
 
+// A list may be of any length: its sum stays a count.
+static int64_t sum_tokens(int64_t a, int64_t b)
+{
+    return a + b < TOKENS_MAX ? a + b : TOKENS_MAX;
+}
+
 static void read_modalities(struct ch_usage_scan *scan, const struct reading *r)
 {
     if (is_type(r, CH_JSON_ARRAY))
@@ -275,8 +280,10 @@ static void read_modality_entry(struct ch_usage_scan *scan, const struct reading
     }
     if (!is_type(r, CH_JSON_OBJECT_END))
         return;
-    list->audio_tokens += list->is_audio ? list->count : 0;
-    list->image_tokens += list->is_image ? list->count : 0;
+    if (list->is_audio)
+        list->audio_tokens = sum_tokens(list->audio_tokens, list->count);
+    if (list->is_image)
+        list->image_tokens = sum_tokens(list->image_tokens, list->count);
 }
 
 static void read_modality(struct ch_usage_scan *scan, const struct reading *r)
@@ -321,7 +328,7 @@ static void read_iteration(struct ch_usage_scan *scan, const struct reading *r)
     if (!is_type(r, CH_JSON_OBJECT_END) || !list->is_compaction)
         return;
     for (int i = 0; i <= CH_SLOT_CACHE_WRITE; i++)
-        list->sum[i] += list->current[i];
+        list->sum[i] = sum_tokens(list->sum[i], list->current[i]);
 }
 
 static void read_iteration_type(struct ch_usage_scan *scan, const struct reading *r)
@@ -412,7 +419,7 @@ static const read_fn readers[] = {
 static bool on_value(void *arg, const struct ch_json_value *value)
 {
     struct ch_usage_scan *scan = arg;
-    const struct ch_usage_rule *rule = &ch_usage_rules[scan->form].rule[value->path];
+    const struct ch_usage_rule *rule = &scan->rules[value->path];
     readers[rule->meaning](scan, &(struct reading){value, rule->slot});
     return true;
 }
@@ -425,6 +432,7 @@ void ch_usage_scan_init(struct ch_usage_scan *scan, const struct ch_usage_plans 
     *scan = (struct ch_usage_scan){
         .form = form,
         .plan = plans->plan[form],
+        .rules = ch_usage_rules_of(form).rule,
         .has_finished = form == CH_USAGE_OPENAI_EMBEDDINGS, // no stream, no reason to stop
         .cost_nano = -1,
         .upstream_cost_nano = -1,

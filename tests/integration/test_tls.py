@@ -164,13 +164,14 @@ def test_slow_reader_over_tls_gets_everything(tls_pair):
         assert client.read_response().body == body
 
 
+@pytest.mark.parametrize("pause", [0.05, 0], ids=["apart", "at-once"])
 @pytest.mark.parametrize("polite", [True, False], ids=["close-notify", "bare-fin"])
-def test_end_of_an_unframed_answer_must_be_authentic(tls_pair, polite):
+def test_end_of_an_unframed_answer_must_be_authentic(tls_pair, polite, pause):
     """An answer that ends with the connection is whole only when TLS says so: a bare FIN may be an attacker's."""
     world, upstream, name, key = tls_pair
 
     def script(connection, _):
-        connection.send(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n" + samples.CHAT.answer, 0.05)
+        connection.send(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n" + samples.CHAT.answer, pause)
         if polite:
             try:
                 connection.sock.unwrap()

@@ -59,13 +59,19 @@ everyWay({ anthropic0, anthropic1 }, ["", "/anthropic"], (name, sdk, baseURL) =>
       assert.ok(ids.length > 0);
     });
 
-    test("errors", async () => {
+    test("provider's errors", async () => {
       await assert.rejects(client.messages.create({ ...ask, model: "sandbox-429" }), sdk.RateLimitError);
       await assert.rejects(client.messages.create({ ...ask, model: "sandbox-500" }), sdk.InternalServerError);
+    });
+
+    test("wrong key", async () => {
       await assert.rejects(connect("ch_wrong_sk_key").messages.create(ask), (error) => {
         assert.ok(error instanceof sdk.AuthenticationError);
         return error.error.error.type === "authentication_error";
       });
+    });
+
+    test("model not allowed", async () => {
       await assert.rejects(connect(key("anthropic-narrow"), 2).messages.create(ask), (error) => {
         assert.ok(error instanceof sdk.PermissionDeniedError);
         return error.error.error.type === "permission_error" && error.message.includes(ask.model);

@@ -63,15 +63,22 @@ everyWay({ genai2, genai3 }, ["", "/gemini"], (name, sdk, baseUrl) => {
       assert.ok((await chat.sendMessage({ message: "Two." })).text);
     });
 
-    test("errors", async () => {
-      const status = (wanted) => (error) => {
-        assert.ok(error instanceof sdk.ApiError, error.stack);
-        assert.equal(error.status, wanted);
-        return true;
-      };
+    const status = (wanted) => (error) => {
+      assert.ok(error instanceof sdk.ApiError, error.stack);
+      assert.equal(error.status, wanted);
+      return true;
+    };
+
+    test("provider's errors", async () => {
       await assert.rejects(client.models.generateContent({ model: "sandbox-429", contents }), status(429));
       await assert.rejects(client.models.generateContent({ model: "sandbox-500", contents }), status(500));
+    });
+
+    test("wrong key", async () => {
       await assert.rejects(connect("ch_wrong_sk_key").models.generateContent({ model, contents }), status(401));
+    });
+
+    test("model not allowed", async () => {
       await assert.rejects(connect(key("gemini-narrow")).models.generateContent({ model, contents }), status(403));
     });
 

@@ -84,14 +84,21 @@ everyWay({ openai6, openai7 }, ["/v1", "/openai/v1"], (name, sdk, baseURL) => {
       assert.ok(ids.length > 0);
     });
 
-    test("errors", async () => {
-      const ask = (client, model) => client.chat.completions.create({ model, messages });
+    const ask = (client, model) => client.chat.completions.create({ model, messages });
+
+    test("provider's errors", async () => {
       await assert.rejects(ask(client, "sandbox-429"), sdk.RateLimitError);
       await assert.rejects(ask(client, "sandbox-500"), sdk.InternalServerError);
+    });
+
+    test("wrong key", async () => {
       await assert.rejects(ask(connect("ch_wrong_sk_key"), model), (error) => {
         assert.ok(error instanceof sdk.AuthenticationError);
         return error.code === "invalid_api_key";
       });
+    });
+
+    test("model not allowed", async () => {
       await assert.rejects(ask(connect(key("openai-narrow"), 2), model), (error) => {
         assert.ok(error instanceof sdk.PermissionDeniedError);
         return error.message.includes(model);

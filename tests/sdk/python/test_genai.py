@@ -67,14 +67,16 @@ def test_provider_errors(client, model, error, status):
 
 
 def test_wrong_key(url):
+    client = connect(url, "ch_wrong_sk_key")
     with pytest.raises(errors.ClientError) as caught:
-        connect(url, "ch_wrong_sk_key").models.generate_content(model=MODEL, contents="x")
+        client.models.generate_content(model=MODEL, contents="x")
     assert caught.value.code == 401 and caught.value.status == "UNAUTHENTICATED"
 
 
 def test_model_not_allowed(gateway, url):
+    client = connect(url, gateway.keys["gemini-narrow"])
     with pytest.raises(errors.ClientError) as caught:
-        connect(url, gateway.keys["gemini-narrow"]).models.generate_content(model=MODEL, contents="x")
+        client.models.generate_content(model=MODEL, contents="x")
     assert caught.value.code == 403 and caught.value.status == "PERMISSION_DENIED" and MODEL in caught.value.message
 
 

@@ -71,8 +71,9 @@ static void wrong_method_is_told_apart(void **state)
 {
     (void)state;
     struct ch_route_match match;
-    assert_int_equal(ch_route_find(CH_DIALECT_OPENAI, CH_SPAN("/v1/chat/completions"), false, &match),
-                     CH_ROUTE_WRONG_METHOD);
+    assert_int_equal(
+        ch_route_find(CH_DIALECT_OPENAI, CH_SPAN("/v1/chat/completions"), false, &match),
+        CH_ROUTE_WRONG_METHOD);
     assert_int_equal(ch_route_find(CH_DIALECT_OPENAI, CH_SPAN("/v1/files"), false, &match),
                      CH_ROUTE_UNKNOWN);
 }
@@ -83,7 +84,8 @@ static void infix_depends_on_type(void **state)
     struct ch_route_match match;
     ch_route_find(CH_DIALECT_OPENAI, CH_SPAN("/deployments/d/chat/completions"), true, &match);
     assert_true(match.route->is_deployment);
-    assert_true(ch_span_eq(ch_route_upstream_infix(CH_PROVIDER_AZURE, match.route), CH_SPAN("/openai")));
+    assert_true(
+        ch_span_eq(ch_route_upstream_infix(CH_PROVIDER_AZURE, match.route), CH_SPAN("/openai")));
     ch_route_find(CH_DIALECT_OPENAI, CH_SPAN("/v1/responses"), true, &match);
     assert_true(
         ch_span_eq(ch_route_upstream_infix(CH_PROVIDER_AZURE, match.route), CH_SPAN("/openai/v1")));

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The echo guard: no byte of a credential gets through, however the stream is cut, and nothing else changes.
+// The echo guard: no byte of a credential gets through, however the stream is cut, and nothing else
+// changes.
 #include "echo.h"
 
 #include <setjmp.h>
@@ -52,7 +53,8 @@ static void masks_at_every_cut(void **state)
 static void leaves_the_rest(void **state)
 {
     (void)state;
-    check_at_every_cut("sk-proj-0123456789abcdefghiX and sk-", "sk-proj-0123456789abcdefghiX and sk-");
+    check_at_every_cut("sk-proj-0123456789abcdefghiX and sk-",
+                       "sk-proj-0123456789abcdefghiX and sk-");
     check_at_every_cut("sssssk-sk-sk-proj-", "sssssk-sk-sk-proj-");
 }
 

@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: Apache-2.0
+// A peer against the other end of a socket pair: consumption, back-pressure, ends and polite
+// closing.
+#include "net/peer.h"
+
+#include "base/clock.h"
+
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+struct fixture {
+    struct ch_loop *loop;
+    struct ch_peer peer;
+    struct ch_timer timer;
+    int other;
+    size_t keep;    // bytes that on_bytes leaves unconsumed
+    char seen[256]; // the last span given
+    size_t seen_len, calls, total;
+    int ends, last_end, writable_calls;
+    void (*on_tick)(struct fixture *f);
+    int ticks;
+};
+
+static size_t on_bytes(void *arg, struct ch_span bytes)
+{
+    struct fixture *f = arg;
+    f->calls++;
+    f->seen_len = bytes.len < sizeof f->seen ? bytes.len : sizeof f->seen;
+    memcpy(f->seen, bytes.ptr, f->seen_len);
+    size_t consumed = bytes.len > f->keep ? bytes.len - f->keep : 0;
+    f->total += consumed;
+    return consumed;
+}
+
+static void on_end(void *arg, enum ch_peer_end end)
+{
+    struct fixture *f = arg;
+    f->ends++;
+    f->last_end = (int)end;
+    if (end != CH_PEER_EOF)
+        ch_loop_stop(f->loop);
+}
+
+static void on_writable(void *arg)
+{
+    struct fixture *f = arg;
+    f->writable_calls++;
+}
+
+static void on_ready(void *arg)
+{
+    (void)arg;
+}
+
+static const struct ch_peer_handler handler = {on_ready, on_bytes, on_writable, on_end};
+
+static void tick(void *arg)
+{
+    struct fixture *f = arg;
+    if (++f->ticks > 400) // 4 s: a test that hangs fails instead
+        ch_loop_stop(f->loop);
+    if (f->on_tick)
+        f->on_tick(f);
+}
+
+static int setup(void **state)
+{
+    struct fixture *f = calloc(1, sizeof *f);
+    int fds[2];
+    assert_int_equal(ch_loop_new(0, &f->loop), CH_OK);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds), 0);
+    f->other = fds[1];
+    assert_int_equal(ch_peer_open(&f->peer, f->loop, fds[0], NULL, false, &handler, f), CH_OK);
+    assert_int_equal(ch_timer_start(f->loop, &f->timer, 10, tick, f), CH_OK);
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct fixture *f = *state;
+    ch_timer_stop(&f->timer);
+    ch_peer_close(&f->peer);
+    if (f->other >= 0)
+        close(f->other);
+    ch_loop_free(f->loop);
+    free(f);
+    return 0;
+}
+
+static void stop_when_consumed(struct fixture *f)
+{
+    if (f->calls >= 2)
+        ch_loop_stop(f->loop);
+    else if (f->calls == 1 && f->ticks > 2 && f->total == 1)
+        assert_int_equal(write(f->other, "cd", 2), 2);
+}
+
+static void unconsumed_bytes_come_again(void **state)
+{
+    struct fixture *f = *state;
+    f->keep = 2;
+    f->on_tick = stop_when_consumed;
+    assert_int_equal(write(f->other, "xab", 3), 3);
+    ch_loop_run(f->loop);
+    assert_int_equal(f->seen_len, 4);
+    assert_memory_equal(f->seen, "abcd", 4);
+}
+
+static void end_of_input_is_told_once(void **state)
+{
+    struct fixture *f = *state;
+    shutdown(f->other, SHUT_WR);
+    f->on_tick = NULL;
+    f->ticks = 380;
+    ch_loop_run(f->loop);
+    assert_int_equal(f->ends, 1);
+    assert_int_equal(f->last_end, CH_PEER_EOF);
+    struct iovec part = {(void *)(uintptr_t) "still", 5};
+    char got[8];
+    assert_int_equal(ch_peer_write(&f->peer, &part, 1), CH_OK);
+    assert_int_equal(read(f->other, got, sizeof got), 5);
+}
+
+static void drain_other(struct fixture *f)
+{
+    char buf[65536];
+    ssize_t got;
+    while ((got = read(f->other, buf, sizeof buf)) > 0)
+        f->total += (size_t)got;
+    if (f->writable_calls && ch_peer_pending(&f->peer) == 0)
+        ch_loop_stop(f->loop);
+}
+
+static void a_slow_reader_blocks_and_frees_the_writer(void **state)
+{
+    struct fixture *f = *state;
+    static char block[128 * 1024];
+    struct iovec part = {block, sizeof block};
+    size_t written = 0;
+    while (!ch_peer_is_blocked(&f->peer)) {
+        assert_int_equal(ch_peer_write(&f->peer, &part, 1), CH_OK);
+        written += sizeof block;
+        assert_true(written < 8 * 1024 * 1024);
+    }
+    assert_true(ch_peer_pending(&f->peer) > CH_PEER_WRITE_HIGH);
+    f->on_tick = drain_other;
+    ch_loop_run(f->loop);
+    drain_other(f);
+    assert_int_equal(f->total, written);
+    assert_false(ch_peer_is_blocked(&f->peer));
+    assert_true(f->writable_calls >= 1);
+}
+
+static void deadline_ends_with_timeout(void **state)
+{
+    struct fixture *f = *state;
+    ch_peer_set_deadline(&f->peer, ch_clock_mono_ns() + 50 * CH_NS_PER_MS);
+    ch_loop_run(f->loop);
+    assert_int_equal(f->ends, 1);
+    assert_int_equal(f->last_end, CH_PEER_TIMEOUT);
+}
+
+static void close_when_eof(struct fixture *f)
+{
+    char buf[256];
+    ssize_t got = read(f->other, buf, sizeof buf);
+    if (got > 0)
+        f->total += (size_t)got;
+    if (got == 0 && f->other >= 0) { // our side was shut down: now the client closes too
+        close(f->other);
+        f->other = -1;
+    }
+}
+
+static void closing_after_write_loses_nothing(void **state)
+{
+    struct fixture *f = *state;
+    struct iovec part = {(void *)(uintptr_t) "the last words", 14};
+    assert_int_equal(write(f->other, "unread input", 12), 12);
+    assert_int_equal(ch_peer_write(&f->peer, &part, 1), CH_OK);
+    ch_peer_close_after_write(&f->peer);
+    f->on_tick = close_when_eof;
+    ch_loop_run(f->loop);
+    assert_int_equal(f->total, 14);
+    assert_int_equal(f->ends, 1);
+    assert_int_equal(f->last_end, CH_PEER_CLOSED);
+    assert_int_equal(f->calls, 0);
+    assert_false(ch_peer_is_open(&f->peer));
+}
+
+static void resume_in_tick(struct fixture *f)
+{
+    if (f->ticks == 5)
+        assert_int_equal(f->calls, 0);
+    if (f->ticks == 6)
+        ch_peer_resume(&f->peer);
+    if (f->ticks == 12)
+        ch_loop_stop(f->loop);
+}
+
+static void a_paused_peer_reads_nothing(void **state)
+{
+    struct fixture *f = *state;
+    ch_peer_pause(&f->peer);
+    assert_int_equal(write(f->other, "later", 5), 5);
+    f->on_tick = resume_in_tick;
+    ch_loop_run(f->loop);
+    assert_int_equal(f->calls, 1);
+    assert_int_equal(f->total, 5);
+}
+
+static void writing_to_a_dead_peer_ends_it(void **state)
+{
+    struct fixture *f = *state;
+    struct iovec part = {(void *)(uintptr_t) "x", 1};
+    close(f->other);
+    f->other = -1;
+    assert_int_equal(ch_peer_write(&f->peer, &part, 1), CH_ERR_IO);
+    assert_int_equal(f->ends, 0); // never from inside the call
+    ch_loop_run(f->loop);
+    assert_true(f->ends >= 1);
+    assert_int_equal(f->last_end, CH_PEER_RESET);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    struct ch_why why;
+    const struct CMUnitTest tests[] = {
+        TEST(unconsumed_bytes_come_again),
+        TEST(end_of_input_is_told_once),
+        TEST(a_slow_reader_blocks_and_frees_the_writer),
+        TEST(deadline_ends_with_timeout),
+        TEST(closing_after_write_loses_nothing),
+        TEST(a_paused_peer_reads_nothing),
+        TEST(writing_to_a_dead_peer_ends_it),
+    };
+    if (ch_net_process_init(&why) != CH_OK)
+        return 1;
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

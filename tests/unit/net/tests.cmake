@@ -1,0 +1,1 @@
+ch_unit_test(net peer)
