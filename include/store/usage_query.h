@@ -11,8 +11,11 @@ struct ch_usage_filter {
     int64_t from_ms, to_ms; // half-open [from, to); 0: open
     const char *key, *team, *project, *env, *model, *provider; // exact; NULL: any
     int64_t after_id;       // rows with a greater id only (tail); 0: all
-    int64_t limit;          // newest first, at most this many (with after_id: oldest first)
+    int64_t limit;          // newest first, at most this many (with after_id: oldest first); see below
 };
+
+// Rows in one answer, whatever `limit` says (0 means this): a longer list is paged through with after_id.
+#define CH_USAGE_LIST_MAX 10000
 
 // {"schema":"chaperone.usage/1","items":[…]}: one member per column of design.md §6, among them
 // "id" ("req_…"), "at" (RFC 3339), "key","team","project","env","service","tags","provider","dialect","endpoint",
@@ -26,7 +29,7 @@ enum ch_err ch_usage_list(struct ch_store *store, const struct ch_usage_filter *
                           json_t **json_out, struct ch_why *why) CH_MUST_USE;
 
 // Sums by up to three of key, team, project, env, service, model, provider, day, hour (UTC), from the hourly
-// rollups. {"schema":"chaperone.usage_summary/1","by":[…],"items":[{…dimensions…,"requests","errors",
+// rollups; `from` and `to` are widened to whole hours. {"schema":"chaperone.usage_summary/1","by":[…],"items":[{…dimensions…,"requests","errors",
 // "input_tokens" (all input classes),"cached_tokens","output_tokens" (all output classes),"cost_nano_usd",
 // "cost_usd","unpriced_requests"}],"total":{…}}. CH_ERR_INVALID names an unknown dimension.
 enum ch_err ch_usage_summary(struct ch_store *store, const struct ch_usage_filter *filter, const char *by,

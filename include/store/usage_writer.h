@@ -15,7 +15,8 @@ enum ch_err ch_usage_writer_recover(struct ch_store *store, struct ch_usage_jour
 // for ever with a pause, logged once a minute, and loses nothing; the journal fills meanwhile.
 enum ch_err ch_usage_writer_start(struct ch_store *store, struct ch_usage_journal *journal,
                                   struct ch_why *why) CH_MUST_USE;
-// Drains the journal, then ends the thread. The loops have stopped.
+// Drains the journal, then ends the thread. The loops have stopped, and no other thread is in ch_store_write or
+// will be. When the database fails at that moment, the rest stays in the journal for the next start.
 void ch_usage_writer_stop(struct ch_store *store);
 // Returns when everything appended before the call is committed (usage queries call it), or after 2 s.
 void ch_usage_writer_flush(struct ch_store *store);

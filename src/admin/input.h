@@ -7,7 +7,7 @@
 #ifndef CH_ADMIN_INPUT_H
 #define CH_ADMIN_INPUT_H
 
-#include "when.h"
+#include "admin/when.h"
 
 #include "store/key_store.h"
 

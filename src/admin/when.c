@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "when.h"
+#include "admin/when.h"
 
 #define MS_PER_SECOND INT64_C(1000)
 #define MS_PER_DAY    (INT64_C(86400) * MS_PER_SECOND)

@@ -14,18 +14,20 @@ bool ch_span_ieq(struct ch_span a, struct ch_span b)
 
 bool ch_span_starts(struct ch_span text, struct ch_span prefix)
 {
-    return text.len >= prefix.len && memcmp(text.ptr, prefix.ptr, prefix.len) == 0;
+    return text.len >= prefix.len &&
+           (prefix.len == 0 || memcmp(text.ptr, prefix.ptr, prefix.len) == 0);
 }
 
 bool ch_span_ends(struct ch_span text, struct ch_span suffix)
 {
     return text.len >= suffix.len &&
-           memcmp(text.ptr + text.len - suffix.len, suffix.ptr, suffix.len) == 0;
+           (suffix.len == 0 ||
+            memcmp(text.ptr + text.len - suffix.len, suffix.ptr, suffix.len) == 0);
 }
 
 struct ch_span ch_span_sub(struct ch_span text, size_t from)
 {
-    return (struct ch_span){text.ptr + from, text.len - from};
+    return from ? (struct ch_span){text.ptr + from, text.len - from} : text;
 }
 
 static bool is_blank(char c)

@@ -17,7 +17,7 @@
 
 #define WORDS                                                                                      \
     "This is the sandbox provider: no model thought about your question, nobody is billed for "    \
-    "this reply, and the same request gets the same words every time it is sent, so that "         \
+    "this reply, and the same request gets the same words every time it is asked, so that "        \
     "tests rely on it. "
 _Static_assert(sizeof WORDS - 1 == CONTENT_BYTES, "the default answer is a whole sentence");
 

@@ -12,6 +12,16 @@
 #define MS_PER_HOUR    INT64_C(3600000)
 #define DIMENSIONS_MAX 3
 
+static int64_t max_of(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
+static int64_t min_of(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
 // ---- JSON
 
 // Text that is no UTF-8 (a file edited by other hands) must not break the document.
@@ -225,8 +235,8 @@ struct list {
 
 static int64_t room_in(const struct list *list)
 {
-    int64_t limit = list->filter->limit > 0 ? list->filter->limit : INT64_MAX;
-    return limit - (int64_t)json_array_size(list->items);
+    int64_t limit = list->filter->limit > 0 ? list->filter->limit : CH_USAGE_LIST_MAX;
+    return min_of(limit, CH_USAGE_LIST_MAX) - (int64_t)json_array_size(list->items);
 }
 
 static enum ch_err append_rows(struct ch_db *db, struct sqlite3_stmt *stmt, struct list *list,
@@ -273,16 +283,6 @@ static enum ch_err list_newest(struct ch_db *db, struct list *list, int64_t from
     bind_filter(stmt, list->filter, from, to);
     ch_db_bind_int(stmt, 9, room_in(list));
     return append_rows(db, stmt, list, why);
-}
-
-static int64_t max_of(int64_t a, int64_t b)
-{
-    return a > b ? a : b;
-}
-
-static int64_t min_of(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
 }
 
 // Rows have no index by key: the hours in which the key was used lead to them.

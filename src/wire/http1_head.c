@@ -68,6 +68,7 @@ static const char *go(struct input *in, enum state state, const char *at)
     return at;
 }
 
+// Goes straight on with the next handler when it has a byte to look at.
 static inline const char *then(struct input *in, enum state state,
                                const char *(*handler)(struct input *, const char *), const char *at)
 {
@@ -90,11 +91,6 @@ static struct ch_span between(const struct input *in, uint32_t from, const char 
 static bool is_longer(const struct input *in, uint32_t from, const char *at, uint32_t limit)
 {
     return offset(in, at) - from > limit;
-}
-
-static bool is_word(struct ch_span text, struct ch_span word)
-{
-    return text.len == word.len && ch_span_ieq(text, word);
 }
 
 static const char *take_lf(struct input *in, const char *at, enum state next)
@@ -274,8 +270,8 @@ static bool refuse_codings(struct input *in, struct ch_span list)
     while (ch_list_next(&list, &coding)) {
         if (coding.len == 0 || !ch_chars_all(coding, CH_CHAR_TOKEN) || has_chunked)
             return refuse(in, 400, malformed);
-        has_chunked = is_word(coding, CH_SPAN("chunked"));
-        has_identity |= is_word(coding, CH_SPAN("identity"));
+        has_chunked = ch_span_ieq(coding, CH_SPAN("chunked"));
+        has_identity |= ch_span_ieq(coding, CH_SPAN("identity"));
         count++;
     }
     if (has_identity && count > 1)
@@ -292,7 +288,7 @@ static bool admit_transfer_encoding(struct input *in, struct ch_span value)
         return refuse(in, 400, "more than one Transfer-Encoding");
     if (head->minor_version == 0)
         return refuse(in, 400, "Transfer-Encoding in HTTP/1.0");
-    if (!is_word(value, CH_SPAN("chunked")))
+    if (!ch_span_ieq(value, CH_SPAN("chunked")))
         return refuse_codings(in, value);
     head->framing = CH_FRAMING_CHUNKED;
     return true;
@@ -305,8 +301,8 @@ static bool admit_connection(struct input *in, struct ch_span value)
     while (ch_list_next(&value, &option)) {
         if (parser->options++ == CH_HTTP1_OPTIONS_MAX)
             return refuse(in, 400, "too many Connection options");
-        parser->says_close |= is_word(option, CH_SPAN("close"));
-        parser->says_keep_alive |= is_word(option, CH_SPAN("keep-alive"));
+        parser->says_close |= ch_span_ieq(option, CH_SPAN("close"));
+        parser->says_keep_alive |= ch_span_ieq(option, CH_SPAN("keep-alive"));
     }
     return true;
 }
@@ -315,7 +311,7 @@ static bool admit_expect(struct input *in, struct ch_span value)
 {
     if (in->parser->is_response)
         return true;
-    if (!is_word(value, CH_SPAN("100-continue")))
+    if (!ch_span_ieq(value, CH_SPAN("100-continue")))
         return refuse(in, 417, "unknown expectation");
     in->parser->expects = true;
     return true;

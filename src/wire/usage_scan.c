@@ -452,19 +452,21 @@ static void begin_document(struct ch_usage_scan *scan)
     scan->event = (struct ch_usage_event){0};
 }
 
+static bool is_blank(char c)
+{
+    return c == ' ' || c == '\t' || c == '\n' || c == '\r';
+}
+
+// Keeps what follows the leading blanks; none when there is nothing but blanks.
 static void keep_head(struct ch_usage_scan *scan, struct ch_span piece)
 {
     for (size_t i = 0; i < piece.len && scan->head_len <= sizeof scan->head; i++) {
+        if (scan->head_len == 0 && is_blank(piece.ptr[i]))
+            continue;
         if (scan->head_len < sizeof scan->head)
             scan->head[scan->head_len] = piece.ptr[i];
         scan->head_len++; // one past the room: the document is longer
     }
-}
-
-static struct ch_span trimmed_head(const struct ch_usage_scan *scan)
-{
-    size_t len = scan->head_len < sizeof scan->head ? scan->head_len : sizeof scan->head;
-    return ch_span_trim((struct ch_span){scan->head, len});
 }
 
 void ch_usage_scan_feed(struct ch_usage_scan *scan, struct ch_span piece)
@@ -478,14 +480,17 @@ void ch_usage_scan_feed(struct ch_usage_scan *scan, struct ch_span piece)
         scan->is_broken = ch_json_scan_feed(&scan->json, piece) != CH_OK;
 }
 
-// No document may be broken but the two that are none.
+// The stream's last word is no document.
+static bool is_done(const struct ch_usage_scan *scan)
+{
+    struct ch_span head = {scan->head, scan->head_len};
+    return head.len <= sizeof scan->head && ch_span_eq(ch_span_trim(head), CH_SPAN("[DONE]"));
+}
+
 static void judge_broken(struct ch_usage_scan *scan)
 {
-    struct ch_span head = trimmed_head(scan);
-    bool is_whole = scan->head_len <= sizeof scan->head;
-    scan->event.closes_stream |= is_whole && ch_span_eq(head, CH_SPAN("[DONE]"));
-    bool is_none = is_whole && (head.len == 0 || scan->event.closes_stream);
-    scan->broken_documents += !is_none;
+    scan->event.closes_stream |= is_done(scan);
+    scan->broken_documents += scan->head_len > 0 && !scan->event.closes_stream;
     scan->has_choice = scan->has_choices = scan->usage_is_object = false;
 }
 
