@@ -58,6 +58,8 @@ static enum ch_grade measure(const struct exchange *x, enum ch_end_reason reason
         grade = reason == CH_END_DONE ? CH_GRADE_ESTIMATED : CH_GRADE_PARTIAL;
         estimate(x, &raw);
     }
+    raw.us_region |= x->provider->us_region;
+    raw.eu_region |= x->provider->eu_region;
     ch_usage_normalise(x->route->usage_form, &raw, x->provider->reasoning_is_outside, usage);
     return grade;
 }

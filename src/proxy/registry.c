@@ -219,6 +219,8 @@ static enum ch_err fill_target(struct provider_record *provider, int64_t target_
     const char *authority = strstr(text.ptr, "://") + 3;
     provider->host_field = (struct ch_span){authority, strcspn(authority, "/")};
     provider->price_prefix = ch_span_of(ch_provider_price_prefix(provider->row.type, text));
+    provider->us_region = ch_span_ieq(url.host, CH_SPAN("us.api.openai.com"));
+    provider->eu_region = ch_span_ieq(url.host, CH_SPAN("eu.api.openai.com"));
     provider->reasoning_is_outside = ch_span_eq(provider->price_prefix, CH_SPAN("xai/"));
     return CH_OK;
 }

@@ -17,6 +17,7 @@ struct provider_record {
     struct ch_span base_path;  // of row.base_url: "" or "/…"
     struct ch_span host_field; // host[:port] as it stands in base_url
     struct ch_span price_prefix;
+    bool us_region, eu_region; // hosts that OpenAI bills with a regional uplift (wire.md §4.1)
     bool reasoning_is_outside; // xAI counts reasoning beside the output (wire.md §2)
 };
 
