@@ -62,7 +62,7 @@ char *ch_zstrdup(const char *text)
 enum ch_err ch_secret_new(const void *bytes, size_t size, struct ch_secret **secret_out)
 {
     // sodium_malloc puts the block's end at a guard page: only a rounded size is aligned for the struct.
-    size_t rounded = (sizeof *secret + size + 15) / 16 * 16;
+    size_t rounded = (sizeof(struct ch_secret) + size + 15) / 16 * 16;
     struct ch_secret *secret = sodium_malloc(rounded);
     if (!secret)
         return CH_ERR_NOMEM;
