@@ -9,11 +9,14 @@
 #include "app/cli.h"
 #include "app/cli_parse.h"
 
+#define CH_CLI_COLUMNS_MAX 64
+
 struct ch_cli_view {
     const struct ch_cli_column *columns; // NULL: every member of a single object
     enum ch_cli_output output;           // not CH_CLI_AUTO
     bool ids_only;
-    bool no_header; // TSV that continues an earlier one
+    bool no_header; // continues an earlier answer
+    size_t *widths; // of CH_CLI_COLUMNS_MAX columns: a table that continues keeps to them; may be NULL
 };
 
 // Renders an answer: a list when it has "items" (its "by" members become the first columns, its "total" the last

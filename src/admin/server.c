@@ -19,6 +19,7 @@
 
 #define CONNECTIONS_MAX 32                         // at once; more wait in the kernel's queue
 #define DEADLINE_NS     (10 * 1000 * CH_NS_PER_MS) // for a whole request, and for its answer
+#define PAUSE_MS        100                        // when descriptors have run out
 #define READ_STEP       (64 * 1024)                // bytes of one read
 
 // One connection carries one call: accept, read, run, write, close.
@@ -328,8 +329,11 @@ static void accept_call(struct ch_admin_server *server)
 {
     struct call *call = free_slot(server);
     int fd = accept4(server->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    if (fd < 0)
+    if (fd < 0) {
+        if (errno == EMFILE || errno == ENFILE)
+            poll(NULL, 0, PAUSE_MS); // the listener stays readable: do not spin on it
         return;
+    }
     if (call && is_welcome(fd))
         open_call(call, fd);
     else

@@ -49,6 +49,7 @@ static const char *ask(struct ch_cli *cli, const char *question, const char *oth
 static void say_next_steps(struct ch_cli *cli, const struct ch_cli_call *call, const char *dir)
 {
     bool here = strcmp(dir, ".") == 0;
+    char *whole = realpath(dir, NULL);
     ch_cli_say(cli, call,
                "Ready: %s/chaperone.yaml, %s/master.key, %s/chaperone.db\n"
                "Keep a copy of master.key away from the database: without it the provider keys "
@@ -56,7 +57,8 @@ static void say_next_steps(struct ch_cli *cli, const struct ch_cli_call *call, c
                dir, dir, dir);
     ch_cli_say(cli, call, "Next:");
     if (!here)
-        ch_cli_say(cli, call, "  export CHAPERONE_CONFIG=%s/chaperone.yaml", dir);
+        ch_cli_say(cli, call, "  export CHAPERONE_CONFIG=%s/chaperone.yaml", whole ? whole : dir);
+    free(whole);
     ch_cli_say(cli, call,
                "  chaperone serve &\n"
                "  chaperone provider create openai --type openai\n"
@@ -211,6 +213,7 @@ int ch_cli_run_verdict(struct ch_cli *cli, const struct ch_cli_call *call)
 struct tail {
     json_t *arguments;
     bool has_header;
+    size_t widths[CH_CLI_COLUMNS_MAX];
 };
 
 static json_t *reversed(json_t *answer)
@@ -234,6 +237,7 @@ static int print_items(struct ch_cli *cli, const struct ch_cli_call *call, struc
                                               : CH_CLI_TSV,
         .ids_only = call->is_quiet,
         .no_header = tail->has_header,
+        .widths = tail->widths,
     };
     ch_buf_init(&text, (size_t)64 * 1024 * 1024);
     json_t *answer = json_pack("{s:O}", "items", items);
@@ -250,14 +254,13 @@ static int print_items(struct ch_cli *cli, const struct ch_cli_call *call, struc
     return code;
 }
 
-// Remembers where to go on: behind the last exchange shown.
+// Remembers where to go on: behind the last exchange shown. While there was none, everything is
+// new.
 static int advance(struct ch_cli *cli, struct tail *tail, const json_t *items)
 {
     size_t count = json_array_size(items);
-    if (count == 0)
-        return CH_EXIT_OK;
-    json_t *last = json_object_get(json_array_get(items, count - 1), "id");
-    if (json_object_set(tail->arguments, "after", last) ||
+    json_t *last = count ? json_object_get(json_array_get(items, count - 1), "id") : NULL;
+    if ((last && json_object_set(tail->arguments, "after", last)) ||
         json_object_set_new(tail->arguments, "limit", json_integer(TAIL_BATCH)))
         return out_of_memory(cli);
     return CH_EXIT_OK;

@@ -6,9 +6,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#define COLUMNS_MAX 64
-#define CELL_MAX    (64 * 1024) // bytes of one cell
-#define NAME_PATH   "name"
+#define CELL_MAX (64 * 1024) // bytes of one cell
 
 // ---- clean text
 
@@ -255,13 +253,13 @@ static enum ch_err append_cell(struct ch_buf *out, const json_t *value, enum ch_
 // ---- columns
 
 struct shape {
-    struct ch_cli_column columns[COLUMNS_MAX];
+    struct ch_cli_column columns[CH_CLI_COLUMNS_MAX];
     size_t count;
 };
 
 static void add_column(struct shape *shape, const struct ch_cli_column *column)
 {
-    CH_ASSERT(shape->count < COLUMNS_MAX);
+    CH_ASSERT(shape->count < CH_CLI_COLUMNS_MAX);
     shape->columns[shape->count++] = *column;
 }
 
@@ -283,7 +281,7 @@ static void choose_columns(struct shape *shape, const json_t *answer,
     json_t *value;
     json_object_foreach((json_t *)(uintptr_t)answer, key, value)
     {
-        if (strcmp(key, "schema") != 0 && shape->count < COLUMNS_MAX)
+        if (strcmp(key, "schema") != 0 && shape->count < CH_CLI_COLUMNS_MAX)
             add_column(shape, &(struct ch_cli_column){.member = key, .title = key});
     }
 }
@@ -342,10 +340,10 @@ static enum ch_err append_blanks(struct ch_buf *out, size_t count)
     return err;
 }
 
-// One row of cells or of titles, measured or written: a null `out` only widens `widths`.
+// A table being measured, then written; one cell at a time stands in `cell`.
 struct grid {
     const struct shape *shape;
-    size_t widths[COLUMNS_MAX];
+    size_t widths[CH_CLI_COLUMNS_MAX];
     struct ch_buf cell;
 };
 
@@ -404,24 +402,28 @@ static void keep_shown(struct shape *shape, bool is_list)
 }
 
 static enum ch_err render_table(struct ch_buf *out, struct shape *shape, const json_t *answer,
-                                bool no_header)
+                                const struct ch_cli_view *view)
 {
     const json_t *items = json_object_get(answer, "items");
     const json_t *total = json_array_size(items) > 1 ? json_object_get(answer, "total") : NULL;
     keep_shown(shape, true);
     struct grid grid = {.shape = shape};
+    if (view->widths)
+        memcpy(grid.widths, view->widths, sizeof grid.widths);
     ch_buf_init(&grid.cell, CELL_MAX);
     enum ch_err err = measure_row(&grid, NULL);
     for (size_t i = 0; i < json_array_size(items) && !err; i++)
         err = measure_row(&grid, json_array_get(items, i));
     if (!err && total)
         err = measure_row(&grid, total);
-    if (!err && json_array_size(items) && !no_header)
+    if (!err && json_array_size(items) && !view->no_header)
         err = append_row(out, &grid, NULL);
     for (size_t i = 0; i < json_array_size(items) && !err; i++)
         err = append_row(out, &grid, json_array_get(items, i));
     if (!err && total)
         err = append_row(out, &grid, total);
+    if (view->widths)
+        memcpy(view->widths, grid.widths, sizeof grid.widths);
     ch_buf_fini(&grid.cell);
     return err;
 }
@@ -505,6 +507,6 @@ enum ch_err ch_cli_render(struct ch_buf *out, const json_t *answer, const struct
         return render_ids(out, &shape, answer);
     if (view->output == CH_CLI_TSV)
         return render_tsv(out, &shape, answer, view->no_header);
-    return json_object_get(answer, "items") ? render_table(out, &shape, answer, view->no_header)
+    return json_object_get(answer, "items") ? render_table(out, &shape, answer, view)
                                             : render_record(out, &shape, answer);
 }

@@ -18,12 +18,14 @@ void ch_wipe(void *ptr, size_t size)
     explicit_bzero(ptr, size);
 }
 
-void *ch_zmalloc(size_t size)
+// The allocator may hand out more than was asked for, and all of it is wiped: the compiler must not conclude the size
+// of a block from the call that made it.
+__attribute__((noinline)) void *ch_zmalloc(size_t size)
 {
     return malloc(size ? size : 1);
 }
 
-void *ch_zcalloc(size_t count, size_t size)
+__attribute__((noinline)) void *ch_zcalloc(size_t count, size_t size)
 {
     return calloc(count ? count : 1, size ? size : 1);
 }
@@ -48,7 +50,9 @@ void ch_zfree(void *ptr)
 {
     if (!ptr)
         return;
-    ch_wipe(ptr, malloc_usable_size(ptr));
+    size_t size = malloc_usable_size(ptr);
+    __asm__("" : "+r"(ptr)); // see ch_zmalloc
+    ch_wipe(ptr, size);
     free(ptr);
 }
 

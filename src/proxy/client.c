@@ -42,6 +42,7 @@ void client_abandon(struct client *c)
     CH_ASSERT(!c->x);
     ch_peer_close(&c->peer);
     unlink_client(c);
+    atomic_fetch_sub_explicit(&c->pl->proxy->client_count, 1, memory_order_relaxed);
     ch_loop_defer(c->pl->loop, &c->freeing, free_client, c);
 }
 
@@ -293,11 +294,17 @@ static const struct ch_peer_handler client_handler = {.on_ready = on_client_read
                                                       .on_writable = on_client_writable,
                                                       .on_end = on_client_end};
 
+static bool is_full(const struct ch_proxy_loop *pl)
+{
+    int64_t max = pl->proxy->options.config->limits.connections;
+    return max && atomic_load_explicit(&pl->proxy->client_count, memory_order_relaxed) >= max;
+}
+
 void client_accept(struct ch_proxy_loop *pl, int fd, struct ch_tls *tls, const char *address)
 {
     struct ssl_st *session = NULL;
     struct client *c = ch_zcalloc(1, sizeof *c);
-    if (!c || pl->is_draining)
+    if (!c || pl->is_draining || is_full(pl))
         goto fail;
     c->pl = pl;
     if (tls && ch_tls_session_new(tls, NULL, &session))
@@ -311,6 +318,7 @@ void client_accept(struct ch_proxy_loop *pl, int fd, struct ch_tls *tls, const c
     if (pl->clients)
         pl->clients->prev = c;
     pl->clients = c;
+    atomic_fetch_add_explicit(&pl->proxy->client_count, 1, memory_order_relaxed);
     expect_next_request(c);
     if (tls)
         set_deadline(c, config_of(c)->timeouts.head); // the handshake counts as part of the head

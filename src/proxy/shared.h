@@ -164,6 +164,7 @@ struct ch_proxy {
     struct ch_proxy_options options;
     struct ch_json_plan *request_plan;
     struct ch_usage_plans *usage_plans;
+    _Atomic int64_t client_count; // connections of clients, all loops
 };
 
 struct ch_proxy_loop {

@@ -165,6 +165,8 @@ static enum ch_err open_secrets(struct ch_store *store, const char *path, struct
     err = prove_master_key(store, reader, path, why);
     if (err == CH_ERR_NOT_FOUND)
         err = ch_store_transact(store->writer_db, create_values, store, why);
+    if (err == CH_ERR_CONFLICT) // there is a pepper, so the database was not new
+        err = ch_why_set(why, CH_ERR_CORRUPT, "the sealed sentinel in %s is missing", path);
     if (!err)
         err = unseal_pepper(store, reader, path, why);
     ch_vault_reader_free(reader);

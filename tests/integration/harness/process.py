@@ -61,9 +61,9 @@ def yaml(value, indent=0):
 
 
 def scalar(value):
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value) if isinstance(value, int) else json.dumps(str(value))
+    """Words and numbers stand bare, everything else in quotes."""
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return text if re.fullmatch(r"[\w./-]+", text) else json.dumps(text)
 
 
 class Process:
@@ -214,15 +214,16 @@ class Installation:
             return False
 
     def stop(self):
-        if self.daemon:
-            code = self.daemon.stop()
-            assert code == 0, f"exit {code}\n{self.daemon.tail()}"
-            self.daemon = None
+        """Ends the daemon: exit 0 and nothing said by a sanitizer."""
+        daemon, self.daemon = self.daemon, None
+        if daemon:
+            code = daemon.stop()
+            assert code == 0, f"exit {code}\n{daemon.tail()}"
 
     def kill(self):
-        self.daemon.kill()
-        self.daemon.check()
-        self.daemon = None
+        daemon, self.daemon = self.daemon, None
+        daemon.kill()
+        daemon.check()
 
     def restart(self, **settings):
         self.stop()

@@ -1,3 +1,6 @@
 ch_unit_test(wire http1_head)
 ch_unit_test(wire http1_body)
 ch_unit_test(wire url)
+ch_unit_test(wire json_scan)
+ch_unit_test(wire sse)
+ch_unit_test(wire usage_scan)
