@@ -42,6 +42,7 @@ struct ch_upstream {
     int64_t connect_deadline_ns;
 };
 
+// `idle_max`: idle connections kept a target.
 enum ch_err ch_upstream_pool_new(struct ch_loop *loop, struct ch_resolver *resolver,
                                  struct ch_tls *tls, unsigned idle_max, int64_t connect_ms,
                                  struct ch_upstream_pool **pool_out) CH_MUST_USE;

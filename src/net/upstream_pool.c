@@ -268,12 +268,24 @@ enum ch_err ch_upstream_acquire(struct ch_upstream_pool *pool,
     return CH_OK;
 }
 
+// Whether the target has its full number of idle connections; the list is walked only when it
+// could.
+static bool is_full(const struct ch_upstream_pool *pool, int64_t target_id)
+{
+    unsigned count = 0;
+    if (pool->idle_count < pool->idle_max)
+        return false;
+    for (const struct ch_upstream *i = pool->idle; i; i = i->next)
+        count += i->target_id == target_id;
+    return count >= pool->idle_max;
+}
+
 static bool may_idle(const struct ch_upstream *upstream)
 {
     const struct ch_peer *peer = &upstream->peer;
     return upstream->is_ready && ch_peer_is_open(peer) && !peer->saw_eof && !peer->end_is_noted &&
            peer->in.len == 0 && ch_peer_pending(peer) == 0 &&
-           upstream->pool->idle_count < upstream->pool->idle_max;
+           !is_full(upstream->pool, upstream->target_id);
 }
 
 void ch_upstream_release(struct ch_upstream *upstream, bool is_clean)

@@ -393,7 +393,8 @@ static bool check_model(struct exchange *x, const struct key_record *key)
     if (ch_model_rule_allows(key_record_models(key), model))
         return true;
     snprintf(message, sizeof message,
-             "Model %s is not allowed for this key. Ask whoever issued the key to allow it.", facts->model);
+             "Model %s is not allowed for this key. Ask whoever issued the key to allow it.",
+             facts->model);
     return deny(x, 403, "model_not_allowed", message);
 }
 
