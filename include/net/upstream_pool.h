@@ -16,6 +16,8 @@
 struct ch_upstream_target {
     int64_t id; // a number of its own for every version of every provider: connections of an older
                 // address or key are never used again
+    int64_t
+        group; // the provider: idle connections of its older versions are closed when they are met
     char host[254]; // name or literal address, without brackets
     uint16_t port;
     bool tls;
@@ -25,7 +27,7 @@ struct ch_upstream_pool;
 
 struct ch_upstream {
     struct ch_peer peer;
-    int64_t target_id;
+    int64_t target_id, target_group;
     bool is_ready; // connected and verified: it may be written
     // private
     struct ch_upstream_pool *pool;

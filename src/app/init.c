@@ -76,6 +76,8 @@ static enum ch_err check_listen(const char *listen, struct ch_why *why)
 static enum ch_err compose(struct installation *in, const char *listen, struct ch_why *why)
 {
     struct ch_why reason;
+    if (!in->dir[0])
+        return ch_why_set(why, CH_ERR_INVALID, "--dir: the name of the folder is empty");
     enum ch_err err = check_listen(listen, why);
     if (err)
         return err;

@@ -226,11 +226,16 @@ void ch_upstream_pool_free(struct ch_upstream_pool *pool)
     ch_zfree(pool);
 }
 
-static struct ch_upstream *find_idle(struct ch_upstream_pool *pool, int64_t target_id)
+static struct ch_upstream *find_idle(struct ch_upstream_pool *pool,
+                                     const struct ch_upstream_target *target)
 {
-    for (struct ch_upstream *i = pool->idle; i; i = i->next)
-        if (i->target_id == target_id && !i->peer.end_is_noted)
+    for (struct ch_upstream *i = pool->idle, *next; i; i = next) {
+        next = i->next;
+        if (i->target_id == target->id && !i->peer.end_is_noted)
             return i;
+        if (i->target_group == target->group && i->target_id != target->id)
+            drop_idle(i);
+    }
     return NULL;
 }
 
@@ -239,7 +244,7 @@ enum ch_err ch_upstream_acquire(struct ch_upstream_pool *pool,
                                 const struct ch_peer_handler *handler, void *arg,
                                 struct ch_upstream **upstream_out)
 {
-    struct ch_upstream *upstream = find_idle(pool, target->id);
+    struct ch_upstream *upstream = find_idle(pool, target);
     if (upstream) {
         unlink_idle(upstream);
         upstream->user = handler;
@@ -255,6 +260,7 @@ enum ch_err ch_upstream_acquire(struct ch_upstream_pool *pool,
     upstream->pool = pool;
     upstream->peer.fd = -1;
     upstream->target_id = target->id;
+    upstream->target_group = target->group;
     upstream->tls = target->tls;
     upstream->user = handler;
     upstream->user_arg = arg;

@@ -117,7 +117,7 @@ static enum ch_err build_request(struct probe *probe, const struct ch_vault *vau
 static enum ch_err run(struct probe *probe, const struct ch_url *url, const char *ca_path,
                        int64_t timeout_ms, struct ch_why *why)
 {
-    struct ch_upstream_target target = {.id = 1, .port = url->port, .tls = url->tls};
+    struct ch_upstream_target target = {.id = 1, .group = 1, .port = url->port, .tls = url->tls};
     ch_span_copy(url->host, target.host, sizeof target.host);
     probe->err = CH_ERR_AGAIN;
     enum ch_err err = ch_loop_new(0, &probe->loop);

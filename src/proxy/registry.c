@@ -15,7 +15,8 @@
 #define BARRIER_WAIT_S 30   // a loop that takes longer for one turn is stuck
 
 struct key_table {
-    size_t size, used; // size: a power of two, at most half of it used
+    size_t size;         // a power of two
+    _Atomic size_t used; // at most half; read by any thread for the count
     _Atomic(struct key_record *) slots[];
 };
 
@@ -147,7 +148,7 @@ static enum ch_err grow(struct ch_registry *registry)
         if (key)
             atomic_store_explicit(find_slot(table, key->public_id), key, memory_order_relaxed);
     }
-    table->used = old->used;
+    atomic_store(&table->used, atomic_load(&old->used));
     atomic_store_explicit(&registry->keys, table, memory_order_release);
     wait_for_loops(registry);
     ch_zfree(old);
@@ -157,7 +158,7 @@ static enum ch_err grow(struct ch_registry *registry)
 enum ch_err ch_registry_put_key(struct ch_registry *registry, const struct ch_key_row *row)
 {
     struct key_table *table = atomic_load_explicit(&registry->keys, memory_order_relaxed);
-    if ((table->used + 1) * 2 > table->size) {
+    if ((atomic_load(&table->used) + 1) * 2 > table->size) {
         enum ch_err err = grow(registry);
         if (err)
             return err;
@@ -168,7 +169,7 @@ enum ch_err ch_registry_put_key(struct ch_registry *registry, const struct ch_ke
         return CH_ERR_NOMEM;
     _Atomic(struct key_record *) *slot = find_slot(table, row->public_id);
     struct key_record *old = atomic_exchange_explicit(slot, key, memory_order_acq_rel);
-    table->used += !old;
+    atomic_fetch_add(&table->used, !old);
     wait_for_loops(registry);
     ch_zfree(old);
     return CH_OK;
@@ -176,7 +177,7 @@ enum ch_err ch_registry_put_key(struct ch_registry *registry, const struct ch_ke
 
 size_t ch_registry_key_count(const struct ch_registry *registry)
 {
-    return atomic_load_explicit(&registry->keys, memory_order_acquire)->used;
+    return atomic_load(&atomic_load_explicit(&registry->keys, memory_order_acquire)->used);
 }
 
 // ---- providers

@@ -138,9 +138,6 @@ static enum ch_err run(struct sandbox *sandbox, const struct ch_sandbox_options 
 enum ch_err ch_sandbox_run(const struct ch_sandbox_options *options, struct ch_why *why)
 {
     sigset_t signals, before;
-    enum ch_err err = ch_net_process_init(why);
-    if (err)
-        return err;
     struct sandbox *sandbox = ch_zcalloc(1, sizeof *sandbox);
     if (!sandbox)
         return ch_why_set(why, CH_ERR_NOMEM, "out of memory");
@@ -150,7 +147,7 @@ enum ch_err ch_sandbox_run(const struct ch_sandbox_options *options, struct ch_w
     sigaddset(&signals, SIGTERM);
     sigaddset(&signals, SIGINT);
     pthread_sigmask(SIG_BLOCK, &signals, &before);
-    err = run(sandbox, options, &signals, why);
+    enum ch_err err = run(sandbox, options, &signals, why);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     close_sandbox(sandbox);
     return err;

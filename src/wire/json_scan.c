@@ -7,12 +7,11 @@
 
 #include <stddef.h>
 
-// The scanner is a state machine over bytes: what must come next.
+// The scanner is a state machine over bytes; a state is what may come next.
 //
-//            ┌──────────────────────── ',' ───────────────────────┐
-//   VALUE ───┴─> STRING · LITERAL · MINUS … ──> AFTER ──> ',' ──> KEY ──> STRING ──> COLON ──>
-//   VALUE
-//     └─ '[' ─> FIRST_VALUE     └─ '{' ─> FIRST_KEY      └─ '}' ']' ─> AFTER of the outer level
+//   VALUE ── a scalar ──> AFTER ── ',' in an array ───> VALUE
+//     ├──── '[' ──> FIRST_VALUE ├─ ',' in an object ──> KEY ──> STRING ──> COLON ──> VALUE
+//     └──── '{' ──> FIRST_KEY   └─ ']' or '}' ────────> AFTER, one level up
 enum state {
     ST_VALUE,
     ST_FIRST_VALUE, // a value or ']'

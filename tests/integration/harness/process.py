@@ -177,7 +177,7 @@ class Installation:
         self.keys[name] = token
         return token
 
-    def usage(self, *options, limit=1000):
+    def usage(self, *options, limit=10_000):
         rows = json.loads(self.cli("usage", "list", "-o", "json", "--limit", limit, *options).stdout)
         assert rows["schema"] == "chaperone.usage/1"
         return rows["items"]

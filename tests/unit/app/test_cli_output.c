@@ -86,7 +86,7 @@ static void groups_come_first_and_totals_last(void **state)
         "\"total\":{\"count\":3}}",
         &(struct ch_cli_view){.columns = columns + 1, .output = CH_CLI_TSV},
         "team\tcount\tcost_usd\tat\textra\nt\t1\t\t\t\nu\t2\t\t\t\n");
-    static const struct ch_cli_column count[] = {columns[1], {0}};
+    const struct ch_cli_column count[] = {columns[1], {0}};
     expect(
         "{\"by\":[\"team\"],\"items\":[{\"team\":\"t\",\"count\":1},{\"team\":\"u\",\"count\":2}],"
         "\"total\":{\"count\":3}}",
