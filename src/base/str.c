@@ -20,9 +20,8 @@ bool ch_span_starts(struct ch_span text, struct ch_span prefix)
 
 bool ch_span_ends(struct ch_span text, struct ch_span suffix)
 {
-    return text.len >= suffix.len &&
-           (suffix.len == 0 ||
-            memcmp(text.ptr + text.len - suffix.len, suffix.ptr, suffix.len) == 0);
+    return text.len >= suffix.len && (suffix.len == 0 || memcmp(text.ptr + text.len - suffix.len,
+                                                                suffix.ptr, suffix.len) == 0);
 }
 
 struct ch_span ch_span_sub(struct ch_span text, size_t from)
@@ -129,6 +128,16 @@ enum ch_err ch_buf_append_format(struct ch_buf *buf, const char *format, ...)
     va_end(args);
     buf->len += (size_t)len;
     return CH_OK;
+}
+
+enum ch_err ch_buf_append_uint(struct ch_buf *buf, uint64_t value)
+{
+    char digits[20]; // of UINT64_MAX
+    size_t at = sizeof digits;
+    do
+        digits[--at] = (char)('0' + value % 10);
+    while (value /= 10);
+    return ch_buf_append(buf, digits + at, sizeof digits - at);
 }
 
 // The length of the UTF-8 sequence at the front of `text` (RFC 3629), 0 when it is not one.

@@ -226,15 +226,14 @@ static enum ch_err append_credential(struct exchange *x, struct ch_buf *out)
 
 static enum ch_err append_length(const struct exchange *x, struct ch_buf *out)
 {
-    char digits[32];
-    size_t value = x->upstream_total, at = sizeof digits;
     if (!x->route->is_post)
         return CH_OK;
-    do
-        digits[--at] = (char)('0' + value % 10);
-    while (value /= 10);
-    return append_field(out, CH_SPAN("Content-Length"),
-                        (struct ch_span){digits + at, sizeof digits - at});
+    enum ch_err err = ch_buf_append_span(out, CH_SPAN("Content-Length: "));
+    if (!err)
+        err = ch_buf_append_uint(out, x->upstream_total);
+    if (!err)
+        err = ch_buf_append(out, "\r\n", 2);
+    return err;
 }
 
 static enum ch_err build_head(struct exchange *x, struct ch_buf *out)

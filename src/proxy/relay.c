@@ -58,8 +58,22 @@ static bool passes(const struct exchange *x, const char *base, const struct ch_h
 static enum ch_err append_status_line(const struct exchange *x, struct ch_buf *out)
 {
     // The reason phrase is free text that no SDK reads; ours stands for the code.
-    return ch_buf_append_format(out, "HTTP/1.1 %03d %s\r\n", x->response_head.status,
-                                ch_http1_reason(x->response_head.status));
+    enum ch_err err = ch_buf_append_span(out, CH_SPAN("HTTP/1.1 "));
+    if (!err)
+        err = ch_buf_append_uint(out, (uint64_t)x->response_head.status);
+    if (!err)
+        err = ch_buf_append(out, " ", 1);
+    if (!err)
+        err = ch_buf_append_span(out, ch_span_of(ch_http1_reason(x->response_head.status)));
+    return err ? err : ch_buf_append(out, "\r\n", 2);
+}
+
+static enum ch_err append_length(const struct exchange *x, struct ch_buf *out)
+{
+    enum ch_err err = ch_buf_append_span(out, CH_SPAN("Content-Length: "));
+    if (!err)
+        err = ch_buf_append_uint(out, (uint64_t)x->response_head.content_length);
+    return err ? err : ch_buf_append(out, "\r\n", 2);
 }
 
 static enum ch_err append_framing(const struct exchange *x, struct ch_buf *out)

@@ -82,7 +82,7 @@ static struct ch_span field_credential(enum ch_field id, struct ch_span value)
     if (id != CH_FIELD_AUTHORIZATION)
         return value;
     if (value.len < scheme.len || !ch_span_ieq((struct ch_span){value.ptr, scheme.len}, scheme))
-        return (struct ch_span){0};
+        return CH_SPAN("");
     return ch_span_trim(ch_span_sub(value, scheme.len));
 }
 
@@ -419,7 +419,8 @@ static void check_model(struct ch_sandbox_request *request)
 
 void ch_sandbox_request_finish(struct ch_sandbox_request *request, bool is_json)
 {
-    request->items = clamp(request->items, 1, ITEMS_MAX);
+    bool is_batch = request->endpoint != CH_ENDPOINT_EMBED_CONTENT;
+    request->items = clamp(request->items, 1, is_batch ? ITEMS_MAX : 1);
     request->dimensions = clamp(request->dimensions, 1, DIMENSIONS_MAX);
     read_model_name(&request->directives, ch_sandbox_request_model(request));
     if (!request->is_authorized)

@@ -12,6 +12,8 @@
 #define COUNT_MAX INT64_C(1000000000000)
 #define COST_MAX  INT64_C(1000000000000000)
 
+#define TIME_MAX  INT64_C(253402300799999) // the last millisecond of the year 9999
+
 #define MS_PER_HOUR INT64_C(3600000)
 
 // Recently seen texts; two places for each hash, so that one newcomer does not drive out a favourite at once.
@@ -238,8 +240,8 @@ static struct ch_usage_record sanitise(const struct ch_usage_record *record)
         r.usage.tokens[i] = clamp(r.usage.tokens[i], COUNT_MAX);
     r.usage.searches = clamp(r.usage.searches, COUNT_MAX);
     r.is_priced = r.is_priced || r.grade == CH_GRADE_NONE;
-    r.cost_nano_usd = r.is_priced ? clamp(r.cost_nano_usd, COST_MAX) : 0;
-    r.started_at_ms = clamp(r.started_at_ms, INT64_MAX);
+    r.cost_nano_usd = record->is_priced ? clamp(r.cost_nano_usd, COST_MAX) : 0;
+    r.started_at_ms = clamp(r.started_at_ms, TIME_MAX);
     return r;
 }
 
