@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // One SQLite connection: statements prepared once, errors in words. Private to the store floor.
 //
-// A thin layer, so that SQLite's own interface appears in db.c only. A connection belongs to one thread at a
-// time; who that is, is the caller's care. Every statement is a constant of the program: nothing here formats SQL,
-// and after ch_db_restrict the connection refuses to change the schema, attach files or set pragmas.
+// A thin layer, so that SQLite's own interface appears in db.c only. A connection belongs to one
+// thread at a time; who that is, is the caller's care. Every statement is a constant of the
+// program: nothing here formats SQL, and after ch_db_restrict the connection refuses to change the
+// schema, attach files or set pragmas.
 #ifndef CH_STORE_DB_H
 #define CH_STORE_DB_H
 
@@ -23,35 +24,36 @@ enum ch_db_mode {
 // Once per process, before any other call: SQLite allocates through zeroing functions from then on.
 enum ch_err ch_db_process_init(struct ch_why *why) CH_MUST_USE;
 
-// Opens an existing file and sets the connection up (design.md §6). The first statement may still fail with
-// CH_ERR_CORRUPT: SQLite reads lazily.
+// Opens an existing file and sets the connection up (design.md §6). The first statement may still
+// fail with CH_ERR_CORRUPT: SQLite reads lazily.
 enum ch_err ch_db_open(const char *path, enum ch_db_mode mode, struct ch_db **db_out,
                        struct ch_why *why) CH_MUST_USE;
 void ch_db_close(struct ch_db *db); // NULL is fine
 // From here on only SELECT, INSERT, UPDATE, DELETE and transactions are prepared.
 void ch_db_restrict(struct ch_db *db);
 
-enum ch_err ch_db_begin(struct ch_db *db, struct ch_why *why) CH_MUST_USE; // the writer's begin takes the write lock
+enum ch_err ch_db_begin(struct ch_db *db,
+                        struct ch_why *why) CH_MUST_USE; // the writer's begin takes the write lock
 enum ch_err ch_db_commit(struct ch_db *db, struct ch_why *why) CH_MUST_USE;
 void ch_db_rollback(struct ch_db *db);
 
 // Runs several statements without results: a migration or set-up.
 enum ch_err ch_db_script(struct ch_db *db, const char *sql, struct ch_why *why) CH_MUST_USE;
 
-// Gives the statement of `sql`, ready to be bound, prepared at its first use on this connection. `sql` is static:
-// its address is the cache's key. It must not be in use already (a bug).
+// Gives the statement of `sql`, ready to be bound, prepared at its first use on this connection.
+// `sql` is static: its address is the cache's key. It must not be in use already (a bug).
 enum ch_err ch_db_prepare(struct ch_db *db, const char *sql, struct sqlite3_stmt **stmt_out,
                           struct ch_why *why) CH_MUST_USE;
 
-// Parameters count from 1. Texts and blobs are borrowed until the statement is reset; an empty one is '' or
-// x'', never NULL.
+// Parameters count from 1. Texts and blobs are borrowed until the statement is reset; an empty one
+// is '' or x'', never NULL.
 void ch_db_bind_int(struct sqlite3_stmt *stmt, int index, int64_t value);
 void ch_db_bind_text(struct sqlite3_stmt *stmt, int index, struct ch_span text);
 void ch_db_bind_blob(struct sqlite3_stmt *stmt, int index, struct ch_span bytes);
 void ch_db_bind_null(struct sqlite3_stmt *stmt, int index);
 
-// CH_OK: a row stands ready. CH_ERR_NOT_FOUND: there is none (more). Except after CH_OK the statement is reset.
-// CH_ERR_CONFLICT: a constraint refused it.
+// CH_OK: a row stands ready. CH_ERR_NOT_FOUND: there is none (more). Except after CH_OK the
+// statement is reset. CH_ERR_CONFLICT: a constraint refused it.
 enum ch_err ch_db_step(struct ch_db *db, struct sqlite3_stmt *stmt, struct ch_why *why) CH_MUST_USE;
 // Steps a statement that gives no row to its end.
 enum ch_err ch_db_run(struct ch_db *db, struct sqlite3_stmt *stmt, struct ch_why *why) CH_MUST_USE;

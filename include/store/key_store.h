@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Rows of `wrapped_keys` and of their attributions. Functions run inside ch_store_write or ch_store_read.
+// Rows of `wrapped_keys` and of their attributions. Functions run inside ch_store_write or
+// ch_store_read.
 #ifndef CH_STORE_KEY_STORE_H
 #define CH_STORE_KEY_STORE_H
 
@@ -27,19 +28,22 @@ struct ch_key_row {
     char revoke_reason[256];
     int64_t expires_at_ms; // 0: never
     int64_t provider_ids[CH_KEY_PROVIDERS_MAX];
-    char provider_names[CH_KEY_PROVIDERS_MAX][CH_NAME_MAX + 1]; // same order; on create these are looked up
+    char provider_names[CH_KEY_PROVIDERS_MAX]
+                       [CH_NAME_MAX + 1]; // same order; on create these are looked up
     unsigned provider_count;
     char models[CH_KEY_MODELS_MAX + 1]; // normalised allowlist, "" = all
-    // Attribution: immutable rows shared by keys, so that a usage row names what held when it was spent.
+    // Attribution: immutable rows shared by keys, so that a usage row names what held when it was
+    // spent.
     int64_t attribution_id;
-    char team[CH_NAME_MAX + 1], project[CH_NAME_MAX + 1], env[CH_NAME_MAX + 1], service[CH_NAME_MAX + 1];
+    char team[CH_NAME_MAX + 1], project[CH_NAME_MAX + 1], env[CH_NAME_MAX + 1],
+        service[CH_NAME_MAX + 1];
     char tags[CH_TAGS_MAX + 1]; // "k=v,k=v", sorted by k
     int64_t created_at_ms, updated_at_ms;
 };
 
-// Mints a token for row->name's slug, inserts the row with its salted hash and fills the ids. `token_out` is the
-// only time the token exists in the clear; the caller wipes it. CH_ERR_CONFLICT for a taken name,
-// CH_ERR_NOT_FOUND for an unknown provider.
+// Mints a token for row->name's slug, inserts the row with its salted hash and fills the ids.
+// `token_out` is the only time the token exists in the clear; the caller wipes it. CH_ERR_CONFLICT
+// for a taken name, CH_ERR_NOT_FOUND for an unknown provider.
 enum ch_err ch_key_create(struct ch_db *db, const struct ch_secret *pepper, struct ch_key_row *row,
                           char token_out[CH_WRAPPED_KEY_MAX + 1], struct ch_why *why) CH_MUST_USE;
 enum ch_err ch_key_get(struct ch_db *db, const char *name, struct ch_key_row *row_out,
@@ -51,7 +55,8 @@ enum ch_err ch_key_set_status(struct ch_db *db, const char *name, enum ch_key_st
                               const char *reason, struct ch_key_row *row_out,
                               struct ch_why *why) CH_MUST_USE;
 // Every key, in order of id; one million rows in at most three seconds.
-enum ch_err ch_key_each(struct ch_db *db, enum ch_err (*each)(void *arg, const struct ch_key_row *row),
-                        void *arg, struct ch_why *why) CH_MUST_USE;
+enum ch_err ch_key_each(struct ch_db *db,
+                        enum ch_err (*each)(void *arg, const struct ch_key_row *row), void *arg,
+                        struct ch_why *why) CH_MUST_USE;
 
 #endif

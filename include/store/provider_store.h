@@ -15,11 +15,13 @@ struct ch_provider_row {
     enum ch_provider_type type;
     char base_url[CH_BASE_URL_MAX + 1];
     bool enabled;
-    bool injects_usage; // ask for stream usage by include_usage (off for servers that refuse unknown fields)
+    bool injects_usage; // ask for stream usage by include_usage (off for servers that refuse
+                        // unknown fields)
     int64_t key_version;
     unsigned char sealed[CH_VAULT_SEALED_MAX]; // the credential, bound to this row
     size_t sealed_size;
-    char key_hint[8]; // last 4 characters of the credential, for people ("…x9Qa"); "" when it is shorter than 20
+    char key_hint[8]; // last 4 characters of the credential, for people ("…x9Qa"); "" when it is
+                      // shorter than 20
     int64_t created_at_ms, updated_at_ms;
 };
 
@@ -28,20 +30,22 @@ bool ch_name_is_valid(struct ch_span name);
 // The binding of a row's sealed credential; spans borrow the row.
 void ch_provider_binding(const struct ch_provider_row *row, struct ch_vault_binding *binding_out);
 
-// Inserts row (id, sealed, key_hint and times are filled in) and seals `credential`. CH_ERR_CONFLICT when the
-// name is taken.
-enum ch_err ch_provider_create(struct ch_db *db, const struct ch_vault *vault, struct ch_provider_row *row,
-                               struct ch_span credential, struct ch_why *why) CH_MUST_USE;
+// Inserts row (id, sealed, key_hint and times are filled in) and seals `credential`.
+// CH_ERR_CONFLICT when the name is taken.
+enum ch_err ch_provider_create(struct ch_db *db, const struct ch_vault *vault,
+                               struct ch_provider_row *row, struct ch_span credential,
+                               struct ch_why *why) CH_MUST_USE;
 enum ch_err ch_provider_get(struct ch_db *db, const char *name, struct ch_provider_row *row_out,
                             struct ch_why *why) CH_MUST_USE;
 enum ch_err ch_provider_set_enabled(struct ch_db *db, const char *name, bool enabled,
-                                    struct ch_provider_row *row_out, struct ch_why *why) CH_MUST_USE;
+                                    struct ch_provider_row *row_out,
+                                    struct ch_why *why) CH_MUST_USE;
 // CH_ERR_CONFLICT while an active key uses it (the reason names up to five of them).
 enum ch_err ch_provider_delete(struct ch_db *db, const char *name, int64_t *id_out,
                                struct ch_why *why) CH_MUST_USE;
 // In order of name.
 enum ch_err ch_provider_each(struct ch_db *db,
-                             enum ch_err (*each)(void *arg, const struct ch_provider_row *row), void *arg,
-                             struct ch_why *why) CH_MUST_USE;
+                             enum ch_err (*each)(void *arg, const struct ch_provider_row *row),
+                             void *arg, struct ch_why *why) CH_MUST_USE;
 
 #endif

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // The usage journal: the file that is the queue between the loops and the writer (design.md §6).
 //
-// A preallocated, memory-mapped file (mode 0600) with one single-producer ring per loop and a table of
-// slots for exchanges in flight. A loop claims a slot before the first byte goes upstream and, at settlement,
-// appends one framed, checksummed record and clears the slot: a process killed between the two leaves both,
-// and the exchange id (primary key of the usage row) makes the replay idempotent. Claiming also reserves
-// ring room for the record, so settlement cannot fail. No lock, no system call on the loop's side.
+// A preallocated, memory-mapped file (mode 0600) with one single-producer ring per loop and a table
+// of slots for exchanges in flight. A loop claims a slot before the first byte goes upstream and,
+// at settlement, appends one framed, checksummed record and clears the slot: a process killed
+// between the two leaves both, and the exchange id (primary key of the usage row) makes the replay
+// idempotent. Claiming also reserves ring room for the record, so settlement cannot fail. No lock,
+// no system call on the loop's side.
 #ifndef CH_STORE_USAGE_JOURNAL_H
 #define CH_STORE_USAGE_JOURNAL_H
 
@@ -24,43 +25,44 @@ const char *ch_grade_name(enum ch_grade grade);
 
 enum ch_end_reason {
     CH_END_DONE,
-    CH_END_DENIED,            // refused by us before anything went upstream
+    CH_END_DENIED, // refused by us before anything went upstream
     CH_END_CLIENT_GONE,
-    CH_END_UPSTREAM_CUT,      // closed before its answer was complete
-    CH_END_UPSTREAM_REFUSED,  // connect, TLS or resolution failed
-    CH_END_UPSTREAM_INVALID,  // its answer was not HTTP as we accept it
+    CH_END_UPSTREAM_CUT,     // closed before its answer was complete
+    CH_END_UPSTREAM_REFUSED, // connect, TLS or resolution failed
+    CH_END_UPSTREAM_INVALID, // its answer was not HTTP as we accept it
     CH_END_TIMEOUT,
     CH_END_SHUTDOWN,
     CH_END_CRASH, // written by the replay for a slot left in flight
 };
 const char *ch_end_reason_name(enum ch_end_reason reason);
 
-#define CH_RECORD_MODEL      128
-#define CH_RECORD_AGENT      96
+#define CH_RECORD_MODEL       128
+#define CH_RECORD_AGENT       96
 #define CH_RECORD_UPSTREAM_ID 80
-#define CH_RECORD_MAX        1024 // bytes of a framed record
+#define CH_RECORD_MAX         1024 // bytes of a framed record
 
 // One exchange, complete. Spans are copied by the append; a read gives spans into the ring.
 struct ch_usage_record {
     int64_t id;            // exchange id: the row's primary key
     int64_t started_at_ms; // wall clock
     int64_t key_id, attribution_id;
-    int64_t provider_id;   // 0: none was chosen
-    uint8_t dialect;       // enum ch_dialect
-    uint8_t endpoint;      // enum ch_endpoint
-    uint8_t grade;         // enum ch_grade
-    uint8_t end_reason;    // enum ch_end_reason
+    int64_t provider_id; // 0: none was chosen
+    uint8_t dialect;     // enum ch_dialect
+    uint8_t endpoint;    // enum ch_endpoint
+    uint8_t grade;       // enum ch_grade
+    uint8_t end_reason;  // enum ch_end_reason
     bool is_stream;
-    bool is_priced;        // false: cost_nano_usd is unknown, not zero
-    uint16_t status;       // what the client was answered; 0: nothing
+    bool is_priced;  // false: cost_nano_usd is unknown, not zero
+    uint16_t status; // what the client was answered; 0: nothing
     struct ch_usage usage;
     int64_t cost_nano_usd;
     int64_t latency_us;    // head complete to last byte
     int64_t first_byte_us; // head complete to first answer byte; -1: none came
     int64_t added_us;      // our own share: total less the time spent waiting for the provider
     int64_t request_bytes, response_bytes; // bodies
-    struct ch_span model_asked, model_sent, model_served; // ≤ CH_RECORD_MODEL each, longer ones are cut
-    struct ch_span upstream_id;  // the provider's request or response id
+    struct ch_span model_asked, model_sent,
+        model_served;           // ≤ CH_RECORD_MODEL each, longer ones are cut
+    struct ch_span upstream_id; // the provider's request or response id
     struct ch_span user_agent;
     struct ch_span client_address; // "" unless configured
     struct ch_span rule;           // for a denial: the error code
@@ -78,34 +80,40 @@ struct ch_inflight {
     struct ch_span model_asked, model_sent; // ≤ CH_RECORD_MODEL
 };
 
-// Opens or creates. An existing file of another geometry is read to its end first (replay, below) and then
-// laid out anew. `ring_bytes` and `slots` are per loop.
-enum ch_err ch_usage_journal_open(const char *path, unsigned loops, size_t ring_bytes, unsigned slots,
-                                  struct ch_usage_journal **journal_out, struct ch_why *why) CH_MUST_USE;
+// Opens or creates. An existing file of another geometry is read to its end first (replay, below)
+// and then laid out anew. `ring_bytes` and `slots` are per loop.
+enum ch_err ch_usage_journal_open(const char *path, unsigned loops, size_t ring_bytes,
+                                  unsigned slots, struct ch_usage_journal **journal_out,
+                                  struct ch_why *why) CH_MUST_USE;
 void ch_usage_journal_close(struct ch_usage_journal *journal);
 
-// After open and before the loops start: gives every record left by the last process, then one CH_END_CRASH
-// record (grade partial, no usage) for each slot in flight that has no record, then empties the journal.
-// `each` commits what it was given before it returns from the call with record NULL (the end).
+// After open and before the loops start: gives every record left by the last process, then one
+// CH_END_CRASH record (grade partial, no usage) for each slot in flight that has no record, then
+// empties the journal. `each` commits what it was given before it returns from the call with record
+// NULL (the end).
 enum ch_err ch_usage_journal_replay(struct ch_usage_journal *journal,
-                                    enum ch_err (*each)(void *arg, const struct ch_usage_record *record),
+                                    enum ch_err (*each)(void *arg,
+                                                        const struct ch_usage_record *record),
                                     void *arg, int64_t *replayed_out) CH_MUST_USE;
 
 // Loop side; `loop` is the caller's own index. CH_ERR_UNAVAILABLE: slots or ring are full (503).
 enum ch_err ch_usage_journal_claim(struct ch_usage_journal *journal, unsigned loop,
-                                   const struct ch_inflight *inflight, uint32_t *slot_out) CH_MUST_USE;
+                                   const struct ch_inflight *inflight,
+                                   uint32_t *slot_out) CH_MUST_USE;
 void ch_usage_journal_settle(struct ch_usage_journal *journal, unsigned loop, uint32_t slot,
                              const struct ch_usage_record *record);
 // For an exchange that never went upstream (a denial): a record without a slot.
 enum ch_err ch_usage_journal_append(struct ch_usage_journal *journal, unsigned loop,
                                     const struct ch_usage_record *record) CH_MUST_USE;
 
-// Writer side, one thread. Peek gives the next record of a loop's ring (CH_ERR_AGAIN: none), valid until advance;
-// consecutive peeks go on behind the last one. Advance frees everything peeked so far.
+// Writer side, one thread. Peek gives the next record of a loop's ring (CH_ERR_AGAIN: none), valid
+// until advance; consecutive peeks go on behind the last one. Advance frees everything peeked so
+// far.
 enum ch_err ch_usage_journal_peek(struct ch_usage_journal *journal, unsigned loop,
                                   struct ch_usage_record *record_out) CH_MUST_USE;
 void ch_usage_journal_advance(struct ch_usage_journal *journal, unsigned loop);
-// Forgets the peeks since the last advance: the next one gives the oldest record again (a commit failed).
+// Forgets the peeks since the last advance: the next one gives the oldest record again (a commit
+// failed).
 void ch_usage_journal_rewind(struct ch_usage_journal *journal, unsigned loop);
 unsigned ch_usage_journal_loops(const struct ch_usage_journal *journal);
 // Bytes waiting in all rings; any thread.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reading usage back: rows, summaries, unpriced models. On the read-only connection; gives JSON (jansson).
+// Reading usage back: rows, summaries, unpriced models. On the read-only connection; gives JSON
+// (jansson).
 #ifndef CH_STORE_USAGE_QUERY_H
 #define CH_STORE_USAGE_QUERY_H
 
@@ -8,35 +9,43 @@
 #include <jansson.h>
 
 struct ch_usage_filter {
-    int64_t from_ms, to_ms; // half-open [from, to); 0: open
+    int64_t from_ms, to_ms;                                    // half-open [from, to); 0: open
     const char *key, *team, *project, *env, *model, *provider; // exact; NULL: any
-    int64_t after_id;       // rows with a greater id only (tail); 0: all
-    int64_t limit;          // newest first, at most this many (with after_id: oldest first); see below
+    int64_t after_id; // rows with a greater id only (tail); 0: all
+    int64_t limit;    // newest first, at most this many (with after_id: oldest first); see below
 };
 
-// Rows in one answer, whatever `limit` says (0 means this): a longer list is paged through with after_id.
+// Rows in one answer, whatever `limit` says (0 means this): a longer list is paged through with
+// after_id.
 #define CH_USAGE_LIST_MAX 10000
 
 // {"schema":"chaperone.usage/1","items":[…]}: one member per column of design.md §6, among them
-// "id" ("req_…"), "at" (RFC 3339), "key","team","project","env","service","tags","provider","dialect","endpoint",
-// "model_asked","model_sent","model_served","status","is_stream","end_reason","grade", the token classes
+// "id" ("req_…"), "at" (RFC 3339),
+// "key","team","project","env","service","tags","provider","dialect","endpoint",
+// "model_asked","model_sent","model_served","status","is_stream","end_reason","grade", the token
+// classes
 // ("input_tokens","cache_read_tokens","cache_write_5m_tokens","cache_write_1h_tokens","audio_in_tokens",
-// "image_in_tokens","output_tokens","reasoning_tokens","audio_out_tokens","image_out_tokens"), "searches","tier",
-// "cost_nano_usd" (integer, null when unpriced), "cost_usd" (decimal string, null when unpriced),"catalogue",
+// "image_in_tokens","output_tokens","reasoning_tokens","audio_out_tokens","image_out_tokens"),
+// "searches","tier", "cost_nano_usd" (integer, null when unpriced), "cost_usd" (decimal string,
+// null when unpriced),"catalogue",
 // "latency_us","first_byte_us","added_us","tokens_per_second","request_bytes","response_bytes","upstream_id",
 // "user_agent","client_address","rule".
 enum ch_err ch_usage_list(struct ch_store *store, const struct ch_usage_filter *filter,
                           json_t **json_out, struct ch_why *why) CH_MUST_USE;
 
-// Sums by up to three of key, team, project, env, service, model, provider, day, hour (UTC), from the hourly
-// rollups; `from` and `to` are widened to whole hours. {"schema":"chaperone.usage_summary/1","by":[…],"items":[{…dimensions…,"requests","errors",
-// "input_tokens" (all input classes),"cached_tokens","output_tokens" (all output classes),"cost_nano_usd",
-// "cost_usd","unpriced_requests"}],"total":{…}}. CH_ERR_INVALID names an unknown dimension.
-enum ch_err ch_usage_summary(struct ch_store *store, const struct ch_usage_filter *filter, const char *by,
-                             json_t **json_out, struct ch_why *why) CH_MUST_USE;
+// Sums by up to three of key, team, project, env, service, model, provider, day, hour (UTC), from
+// the hourly rollups; `from` and `to` are widened to whole hours.
+// {"schema":"chaperone.usage_summary/1","by":[…],"items":[{…dimensions…,"requests","errors",
+// "input_tokens" (all input classes),"cached_tokens","output_tokens" (all output
+// classes),"cost_nano_usd", "cost_usd","unpriced_requests"}],"total":{…}}. CH_ERR_INVALID names an
+// unknown dimension.
+enum ch_err ch_usage_summary(struct ch_store *store, const struct ch_usage_filter *filter,
+                             const char *by, json_t **json_out, struct ch_why *why) CH_MUST_USE;
 
-// Models that were used without a price: {"schema":"chaperone.unpriced/1","items":[{"provider","model",
+// Models that were used without a price:
+// {"schema":"chaperone.unpriced/1","items":[{"provider","model",
 // "requests","first_at","last_at"}]}.
-enum ch_err ch_usage_unpriced(struct ch_store *store, json_t **json_out, struct ch_why *why) CH_MUST_USE;
+enum ch_err ch_usage_unpriced(struct ch_store *store, json_t **json_out,
+                              struct ch_why *why) CH_MUST_USE;
 
 #endif

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A usage record as bytes: what the journal frames and checks. Private to the store floor.
 //
-// A fixed part in the machine's own layout (the file never leaves the machine), then the texts one after another.
-// Pure; any thread.
+// A fixed part in the machine's own layout (the file never leaves the machine), then the texts one
+// after another. Pure; any thread.
 #ifndef CH_STORE_USAGE_RECORD_H
 #define CH_STORE_USAGE_RECORD_H
 
@@ -23,7 +23,9 @@
 size_t ch_usage_record_encode(const struct ch_usage_record *record,
                               unsigned char out[CH_RECORD_ENCODED_MAX]);
 
-// Reads one back; the spans borrow `bytes`. CH_ERR_CORRUPT when a length or an enum is out of range.
-enum ch_err ch_usage_record_decode(struct ch_span bytes, struct ch_usage_record *record_out) CH_MUST_USE;
+// Reads one back; the spans borrow `bytes`. CH_ERR_CORRUPT when a length or an enum is out of
+// range.
+enum ch_err ch_usage_record_decode(struct ch_span bytes,
+                                   struct ch_usage_record *record_out) CH_MUST_USE;
 
 #endif

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The writer thread: journal → SQLite in batches, rollups in the same transaction, only then the tail moves.
-// It also runs every ch_store_write while it lives.
+// The writer thread: journal → SQLite in batches, rollups in the same transaction, only then the
+// tail moves. It also runs every ch_store_write while it lives.
 #ifndef CH_STORE_USAGE_WRITER_H
 #define CH_STORE_USAGE_WRITER_H
 
@@ -11,17 +11,21 @@
 enum ch_err ch_usage_writer_recover(struct ch_store *store, struct ch_usage_journal *journal,
                                     struct ch_why *why) CH_MUST_USE;
 
-// Starts the thread. Rows are committed at most 200 ms after they were appended. A failing commit is retried
-// for ever with a pause, logged once a minute, and loses nothing; the journal fills meanwhile.
+// Starts the thread. Rows are committed at most 200 ms after they were appended. A failing commit
+// is retried for ever with a pause, logged once a minute, and loses nothing; the journal fills
+// meanwhile.
 enum ch_err ch_usage_writer_start(struct ch_store *store, struct ch_usage_journal *journal,
                                   struct ch_why *why) CH_MUST_USE;
-// Drains the journal, then ends the thread. The loops have stopped, and no other thread is in ch_store_write or
-// will be. When the database fails at that moment, the rest stays in the journal for the next start.
+// Drains the journal, then ends the thread. The loops have stopped, and no other thread is in
+// ch_store_write or will be. When the database fails at that moment, the rest stays in the journal
+// for the next start.
 void ch_usage_writer_stop(struct ch_store *store);
-// Returns when everything appended before the call is committed (usage queries call it), or after 2 s.
+// Returns when everything appended before the call is committed (usage queries call it), or after 2
+// s.
 void ch_usage_writer_flush(struct ch_store *store);
 
 // The highest exchange id recorded, for ch_id_source_init.
-enum ch_err ch_usage_highest_id(struct ch_store *store, int64_t *id_out, struct ch_why *why) CH_MUST_USE;
+enum ch_err ch_usage_highest_id(struct ch_store *store, int64_t *id_out,
+                                struct ch_why *why) CH_MUST_USE;
 
 #endif

@@ -9,7 +9,8 @@
 // Distinct statements a connection may hold; the floor has about fifty.
 #define STATEMENTS_MAX 128
 
-// How long a connection waits for a lock that a foreign process holds, in milliseconds. Our own never collide.
+// How long a connection waits for a lock that a foreign process holds, in milliseconds. Our own
+// never collide.
 #define BUSY_MS 2000
 
 struct statement {
@@ -118,7 +119,8 @@ static bool harden(const struct ch_db *db)
 // Temporary tables stay in memory: nothing of the database may land in a file of another name.
 static const char reader_setup[] = "PRAGMA temp_store = MEMORY;"
                                    "PRAGMA query_only = ON;";
-// A checkpoint each 16 MiB of log: batches of the writer then share its fsync, and the log stays small.
+// A checkpoint each 16 MiB of log: batches of the writer then share its fsync, and the log stays
+// small.
 static const char writer_setup[] = "PRAGMA temp_store = MEMORY;"
                                    "PRAGMA journal_mode = WAL;"
                                    "PRAGMA synchronous = FULL;"
@@ -207,7 +209,8 @@ void ch_db_rollback(struct ch_db *db)
     static const char rollback[] = "ROLLBACK";
     if (sqlite3_get_autocommit(db->handle))
         return; // the failure has rolled back by itself
-    // Cannot fail in a way that leaves the transaction open: what is not in the log was never committed.
+    // Cannot fail in a way that leaves the transaction open: what is not in the log was never
+    // committed.
     enum ch_err err = run_constant(db, rollback, NULL);
     CH_ASSERT(!err || sqlite3_get_autocommit(db->handle));
 }

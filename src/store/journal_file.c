@@ -72,7 +72,8 @@ static bool is_sane(const struct ch_journal_geometry *geometry)
            geometry->ring_bytes <= RING_BYTES_MAX && geometry->ring_bytes % PAGE == 0;
 }
 
-static enum ch_err map_file(struct ch_journal_file *file, const struct ch_journal_geometry *geometry,
+static enum ch_err map_file(struct ch_journal_file *file,
+                            const struct ch_journal_geometry *geometry,
                             const unsigned char key[CH_JOURNAL_KEY], struct ch_why *why)
 {
     size_t size = file_size(geometry);
@@ -91,7 +92,8 @@ static bool is_zero(const struct header *header)
     return sodium_is_zero((const unsigned char *)header, sizeof *header);
 }
 
-// Maps what the file holds. Nothing, or a header of zeros: laying out was cut short and nothing was recorded yet.
+// Maps what the file holds. Nothing, or a header of zeros: laying out was cut short and nothing was
+// recorded yet.
 static enum ch_err map_existing(struct ch_journal_file *file, const char *path, struct ch_why *why)
 {
     struct header header = {0};
@@ -180,7 +182,8 @@ enum ch_err ch_journal_file_lay_out(struct ch_journal_file *file,
 
 void ch_journal_file_forget_pages(const struct ch_journal_file *file)
 {
-    // On a shared mapping this keeps dirty bytes: they are the page cache's. A refusal costs memory only.
+    // On a shared mapping this keeps dirty bytes: they are the page cache's. A refusal costs memory
+    // only.
     (void)madvise(file->map, file->size, MADV_DONTNEED);
 }
 
@@ -192,7 +195,8 @@ void ch_journal_file_close(struct ch_journal_file *file)
     file->fd = -1;
 }
 
-struct ch_journal_control *ch_journal_file_control(const struct ch_journal_file *file, unsigned loop)
+struct ch_journal_control *ch_journal_file_control(const struct ch_journal_file *file,
+                                                   unsigned loop)
 {
     return (struct ch_journal_control *)(void *)(file->map + PAGE) + loop;
 }

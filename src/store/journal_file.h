@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// The journal's file: its layout on disk, how it is made, mapped and proved. Used by usage_journal.c only.
+// The journal's file: its layout on disk, how it is made, mapped and proved. Used by
+// usage_journal.c only.
 //
 //   header (one page) | a control block per loop | slots per loop | a ring per loop
 //
-// Positions in a ring count bytes since the file was made and never start over; the place in the ring is the
-// position modulo its size. A frame carries its position under its checksum, so that bytes of an earlier lap are
-// never taken for a record. A frame does not cross the ring's end: where fewer than CH_RECORD_MAX bytes are left,
-// both sides go on at the front.
+// Positions in a ring count bytes since the file was made and never start over; the place in the
+// ring is the position modulo its size. A frame carries its position under its checksum, so that
+// bytes of an earlier lap are never taken for a record. A frame does not cross the ring's end:
+// where fewer than CH_RECORD_MAX bytes are left, both sides go on at the front.
 #ifndef CH_STORE_JOURNAL_FILE_H
 #define CH_STORE_JOURNAL_FILE_H
 
@@ -35,18 +36,20 @@ struct ch_journal_control {
 struct ch_journal_frame {
     uint64_t checksum; // SipHash under the file's key of everything behind it
     uint64_t position;
-    uint64_t size;           // bytes of `record`
+    uint64_t size;          // bytes of `record`
     unsigned char record[]; // as usage_record.h encodes it
 };
 
 #define CH_JOURNAL_SLOT_TEXTS (2 * CH_RECORD_MODEL)
 
-// An exchange in flight. `id` is written last at a claim and cleared first at a release: 0 is a free slot.
+// An exchange in flight. `id` is written last at a claim and cleared first at a release: 0 is a
+// free slot.
 struct ch_journal_slot {
     alignas(64) _Atomic int64_t id;
-    _Atomic uint64_t settled_at; // 1 + position of its record, set before the head moves; 0: none yet
-    uint64_t checksum;           // SipHash of everything behind it
-    uint64_t index;              // of the slot, over all loops
+    _Atomic uint64_t
+        settled_at;    // 1 + position of its record, set before the head moves; 0: none yet
+    uint64_t checksum; // SipHash of everything behind it
+    uint64_t index;    // of the slot, over all loops
     int64_t exchange_id;
     int64_t started_at_ms, key_id, attribution_id, provider_id, request_bytes;
     uint8_t dialect, endpoint, is_stream;
@@ -63,19 +66,21 @@ struct ch_journal_file {
     unsigned char key[CH_JOURNAL_KEY];
 };
 
-// Opens or creates the file and takes its lock. Maps it when it holds a journal, of whatever geometry.
-// CH_ERR_CONFLICT: another process has it; CH_ERR_CORRUPT: it is no journal.
+// Opens or creates the file and takes its lock. Maps it when it holds a journal, of whatever
+// geometry. CH_ERR_CONFLICT: another process has it; CH_ERR_CORRUPT: it is no journal.
 enum ch_err ch_journal_file_open(const char *path, struct ch_journal_file *file_out,
                                  struct ch_why *why) CH_MUST_USE;
 // Throws away what the file holds, lays it out and maps it. Every byte is allocated on disk.
 enum ch_err ch_journal_file_lay_out(struct ch_journal_file *file,
                                     const struct ch_journal_geometry *geometry,
                                     struct ch_why *why) CH_MUST_USE;
-// Takes the file's pages out of the process's memory, which keeps what they hold; the replay has touched all.
+// Takes the file's pages out of the process's memory, which keeps what they hold; the replay has
+// touched all.
 void ch_journal_file_forget_pages(const struct ch_journal_file *file);
 void ch_journal_file_close(struct ch_journal_file *file);
 
-struct ch_journal_control *ch_journal_file_control(const struct ch_journal_file *file, unsigned loop);
+struct ch_journal_control *ch_journal_file_control(const struct ch_journal_file *file,
+                                                   unsigned loop);
 struct ch_journal_slot *ch_journal_file_slots(const struct ch_journal_file *file, unsigned loop);
 char *ch_journal_file_ring(const struct ch_journal_file *file, unsigned loop);
 

@@ -25,8 +25,8 @@ static bool parse_status(struct ch_span name, enum ch_key_status *status_out)
     return false;
 }
 
-// A key comes as one row per provider, in the order of preference; a key without providers as one row whose last
-// two columns are NULL. Deleted providers are left out.
+// A key comes as one row per provider, in the order of preference; a key without providers as one
+// row whose last two columns are NULL. Deleted providers are left out.
 #define SELECT_KEYS                                                                                \
     "SELECT k.id, k.public_id, k.name, k.slug, k.salt, k.hash, k.status, k.revoke_reason, "        \
     "k.expires_at_ms, k.models, k.attribution_id, a.team, a.project, a.env, a.service, a.tags, "   \
@@ -46,7 +46,8 @@ static bool copy_bytes(struct sqlite3_stmt *stmt, int column, unsigned char *out
 
 #define COPY_TEXT(stmt, column, field) ch_db_copy_text(stmt, column, field, sizeof(field))
 
-// Fills everything but the providers. Writes each field rather than the whole struct, which is 4 KiB.
+// Fills everything but the providers. Writes each field rather than the whole struct, which is 4
+// KiB.
 static enum ch_err read_key(struct sqlite3_stmt *stmt, struct ch_key_row *row, struct ch_why *why)
 {
     row->id = ch_db_int(stmt, 0);
@@ -80,8 +81,8 @@ static enum ch_err read_provider(struct sqlite3_stmt *stmt, struct ch_key_row *r
     return CH_OK;
 }
 
-// Reads the rows of one key; the first stands ready. On CH_OK the next key's first row stands ready;
-// CH_ERR_NOT_FOUND: this key is complete and was the last.
+// Reads the rows of one key; the first stands ready. On CH_OK the next key's first row stands
+// ready; CH_ERR_NOT_FOUND: this key is complete and was the last.
 static enum ch_err read_rows(struct ch_db *db, struct sqlite3_stmt *stmt, struct ch_key_row *row,
                              struct ch_why *why)
 {
@@ -154,7 +155,8 @@ static enum ch_err find_providers(struct ch_db *db, struct ch_key_row *row, stru
     struct ch_provider_row provider;
     enum ch_err err = CH_OK;
     if (row->provider_count > CH_KEY_PROVIDERS_MAX)
-        return ch_why_set(why, CH_ERR_LIMIT, "a key has at most %d providers", CH_KEY_PROVIDERS_MAX);
+        return ch_why_set(why, CH_ERR_LIMIT, "a key has at most %d providers",
+                          CH_KEY_PROVIDERS_MAX);
     for (unsigned i = 0; !err && i < row->provider_count; i++) {
         err = ch_provider_get(db, row->provider_names[i], &provider, why);
         if (!err)

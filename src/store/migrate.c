@@ -11,8 +11,9 @@ static const char *const migrations[] = {ch_sql_0001};
 #define SCHEMA_VERSION (int64_t)(sizeof migrations / sizeof *migrations)
 #define APPLICATION_ID INT64_C(1667785072) // "chap", as 0001_initial.sql sets it
 
-// quick_check takes about a second for 128 MiB (measured). A larger file would hold up the start: there only the
-// tables without which nothing works are checked, and SQLite reports damage elsewhere when it reads it.
+// quick_check takes about a second for 128 MiB (measured). A larger file would hold up the start:
+// there only the tables without which nothing works are checked, and SQLite reports damage
+// elsewhere when it reads it.
 #define SMALL_FILE_BYTES (INT64_C(128) << 20)
 
 static enum ch_err get_int(struct ch_db *db, const char *sql, int64_t *value_out,

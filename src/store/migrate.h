@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Brings a database to this program's schema: the forward-only files of sql/, embedded. At open, once.
+// Brings a database to this program's schema: the forward-only files of sql/, embedded. At open,
+// once.
 #ifndef CH_STORE_MIGRATE_H
 #define CH_STORE_MIGRATE_H
 

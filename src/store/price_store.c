@@ -8,8 +8,9 @@ enum ch_err ch_price_store_put(struct ch_db *db, const char *version, struct ch_
                                struct ch_why *why)
 {
     // A version that is imported again becomes the newest again: the replacement gets a new id.
-    static const char sql[] = "INSERT OR REPLACE INTO catalogues (version, imported_at_ms, document)"
-                              " VALUES (?, ?, ?)";
+    static const char sql[] =
+        "INSERT OR REPLACE INTO catalogues (version, imported_at_ms, document)"
+        " VALUES (?, ?, ?)";
     struct sqlite3_stmt *stmt;
     enum ch_err err = ch_db_prepare(db, sql, &stmt, why);
     if (err)

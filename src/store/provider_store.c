@@ -54,8 +54,7 @@ static enum ch_err read_row(struct sqlite3_stmt *stmt, struct ch_provider_row *r
     if (!ch_db_copy_text(stmt, 1, row->name, sizeof row->name) ||
         !ch_db_copy_text(stmt, 3, row->base_url, sizeof row->base_url) ||
         !ch_db_copy_text(stmt, 8, row->key_hint, sizeof row->key_hint) ||
-        ch_provider_type_parse(ch_db_text(stmt, 2), &row->type) ||
-        sealed.len > sizeof row->sealed)
+        ch_provider_type_parse(ch_db_text(stmt, 2), &row->type) || sealed.len > sizeof row->sealed)
         return ch_why_set(why, CH_ERR_CORRUPT, "the row of provider %lld is damaged",
                           (long long)row->id);
     if (sealed.len)
@@ -190,8 +189,8 @@ static enum ch_err require_unused(struct ch_db *db, const struct ch_provider_row
     ch_db_bind_int(stmt, 1, row->id);
     for (unsigned i = 0; !(err = ch_db_step(db, stmt, why)); i++) {
         struct ch_span name = i < 5 ? ch_db_text(stmt, 0) : CH_SPAN("…");
-        int len = snprintf(names + used, sizeof names - used, "%s%.*s", i ? ", " : "",
-                           CH_SPAN_ARG(name));
+        int len =
+            snprintf(names + used, sizeof names - used, "%s%.*s", i ? ", " : "", CH_SPAN_ARG(name));
         used += len > 0 && (size_t)len < sizeof names - used ? (size_t)len : 0;
     }
     if (err != CH_ERR_NOT_FOUND)

@@ -28,12 +28,13 @@ static enum ch_err require_file(const char *path, struct ch_why *why)
     struct stat info;
     if (stat(path, &info) == 0)
         return CH_OK;
-    return errno == ENOENT ? ch_why_set(why, CH_ERR_NOT_FOUND,
-                                        "%s does not exist: run `chaperone init`", path)
-                           : ch_why_set(why, CH_ERR_IO, "%s: %s", path, strerror(errno));
+    return errno == ENOENT
+               ? ch_why_set(why, CH_ERR_NOT_FOUND, "%s does not exist: run `chaperone init`", path)
+               : ch_why_set(why, CH_ERR_IO, "%s: %s", path, strerror(errno));
 }
 
-// Under the lock and before SQLite opens the file: closing a descriptor later would drop SQLite's own locks.
+// Under the lock and before SQLite opens the file: closing a descriptor later would drop SQLite's
+// own locks.
 static enum ch_err create_file(const char *path, struct ch_why *why)
 {
     int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
@@ -44,7 +45,8 @@ static enum ch_err create_file(const char *path, struct ch_why *why)
     return CH_OK;
 }
 
-// The lock lies on a file of its own, since closing any descriptor of the database would drop SQLite's.
+// The lock lies on a file of its own, since closing any descriptor of the database would drop
+// SQLite's.
 static enum ch_err lock(const char *path, int *fd_out, struct ch_why *why)
 {
     char name[PATH_MAX];
@@ -56,9 +58,9 @@ static enum ch_err lock(const char *path, int *fd_out, struct ch_why *why)
     if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
         enum ch_err err = errno == EWOULDBLOCK ? CH_ERR_CONFLICT : CH_ERR_IO;
         close(fd);
-        return ch_why_set(why, err, err == CH_ERR_CONFLICT
-                                        ? "%s is in use by another chaperone process"
-                                        : "%s cannot be locked",
+        return ch_why_set(why, err,
+                          err == CH_ERR_CONFLICT ? "%s is in use by another chaperone process"
+                                                 : "%s cannot be locked",
                           path);
     }
     *fd_out = fd;
@@ -73,7 +75,8 @@ static struct ch_vault_binding binding_of(struct ch_span kind)
 static enum ch_err seal_value(struct ch_store *store, struct ch_span kind, struct ch_span plain,
                               struct ch_why *why)
 {
-    static const char sql[] = "INSERT INTO vault_values (kind, key_version, sealed) VALUES (?, ?, ?)";
+    static const char sql[] =
+        "INSERT INTO vault_values (kind, key_version, sealed) VALUES (?, ?, ?)";
     struct ch_vault_binding binding = binding_of(kind);
     struct sqlite3_stmt *stmt;
     struct ch_buf sealed;
@@ -137,8 +140,8 @@ static enum ch_err prove_master_key(struct ch_store *store, struct ch_vault_read
     if (!err && !ch_span_eq((struct ch_span){(const char *)plain, size}, SENTINEL))
         err = CH_ERR_CORRUPT;
     if (err == CH_ERR_CORRUPT)
-        return ch_why_set(why, CH_ERR_DENIED,
-                          "the master key is not the one that %s was made with", path);
+        return ch_why_set(why, CH_ERR_DENIED, "the master key is not the one that %s was made with",
+                          path);
     return err;
 }
 
@@ -151,7 +154,8 @@ static enum ch_err unseal_pepper(struct ch_store *store, struct ch_vault_reader 
     if (!err && size == CH_WRAPPED_KEY_PEPPER)
         err = ch_secret_new(plain, size, &store->pepper);
     else if (!err || err == CH_ERR_CORRUPT || err == CH_ERR_NOT_FOUND)
-        err = ch_why_set(why, CH_ERR_CORRUPT, "the sealed pepper in %s is damaged or missing", path);
+        err =
+            ch_why_set(why, CH_ERR_CORRUPT, "the sealed pepper in %s is damaged or missing", path);
     ch_wipe(plain, sizeof plain);
     return err;
 }
@@ -228,7 +232,8 @@ void ch_store_close(struct ch_store *store)
     pthread_mutex_destroy(&store->read_mutex);
     pthread_mutex_destroy(&store->write_mutex);
     if (store->lock_fd >= 0)
-        close(store->lock_fd); // the file stays: removing it would let two processes hold "the" lock
+        close(
+            store->lock_fd); // the file stays: removing it would let two processes hold "the" lock
     ch_zfree(store);
 }
 
@@ -242,8 +247,7 @@ const struct ch_secret *ch_store_pepper(const struct ch_store *store)
     return store->pepper;
 }
 
-enum ch_err ch_store_transact(struct ch_db *db, ch_store_write_fn fn, void *arg,
-                              struct ch_why *why)
+enum ch_err ch_store_transact(struct ch_db *db, ch_store_write_fn fn, void *arg, struct ch_why *why)
 {
     enum ch_err err = ch_db_begin(db, why);
     if (err)

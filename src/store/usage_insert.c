@@ -7,16 +7,17 @@
 
 #include <stdlib.h>
 
-// Far above anything an exchange can consume or cost (10^12 tokens or bytes, a million USD), and low enough that
-// sums of such numbers do not overflow: a provider may state anything.
-#define COUNT_MAX INT64_C(1000000000000)
-#define COST_MAX  INT64_C(1000000000000000)
+// Far above anything an exchange can consume or cost (10^12 tokens or bytes, a million USD), and
+// low enough that sums of such numbers do not overflow: a provider may state anything.
+#define COUNT_MAX   INT64_C(1000000000000)
+#define COST_MAX    INT64_C(1000000000000000)
 
-#define TIME_MAX  INT64_C(253402300799999) // the last millisecond of the year 9999
+#define TIME_MAX    INT64_C(253402300799999) // the last millisecond of the year 9999
 
 #define MS_PER_HOUR INT64_C(3600000)
 
-// Recently seen texts; two places for each hash, so that one newcomer does not drive out a favourite at once.
+// Recently seen texts; two places for each hash, so that one newcomer does not drive out a
+// favourite at once.
 #define CACHE_SETS 512
 #define CACHE_WAYS 2
 
@@ -213,9 +214,12 @@ static enum ch_err find_texts(struct ch_usage_insert *insert, struct ch_db *db,
         struct ch_span text;
         int64_t *id;
     } texts[] = {
-        {r->model_asked, &out->model_asked},   {r->model_sent, &out->model_sent},
-        {r->model_served, &out->model_served}, {r->user_agent, &out->user_agent},
-        {r->rule, &out->rule},                 {r->catalogue, &out->catalogue},
+        {r->model_asked, &out->model_asked},
+        {r->model_sent, &out->model_sent},
+        {r->model_served, &out->model_served},
+        {r->user_agent, &out->user_agent},
+        {r->rule, &out->rule},
+        {r->catalogue, &out->catalogue},
     };
     enum ch_err err = CH_OK;
     for (size_t i = 0; !err && i < sizeof words / sizeof *words; i++)
@@ -258,16 +262,41 @@ static enum ch_err insert_row(struct ch_db *db, const struct ch_usage_record *r,
         "upstream_id, client_address) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
         "?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
     const int64_t *tokens = r->usage.tokens;
-    const int64_t numbers[] = { // the columns up to response_bytes
-        r->id, r->started_at_ms, r->key_id, r->attribution_id, r->provider_id, texts->dialect,
-        texts->endpoint, texts->grade, texts->end_reason, texts->tier, texts->model_asked,
-        texts->model_sent, texts->model_served, texts->user_agent, texts->rule, texts->catalogue,
-        r->status, r->is_stream, tokens[CH_TOKENS_INPUT], tokens[CH_TOKENS_CACHE_READ],
-        tokens[CH_TOKENS_CACHE_WRITE_5M], tokens[CH_TOKENS_CACHE_WRITE_1H],
-        tokens[CH_TOKENS_AUDIO_IN], tokens[CH_TOKENS_IMAGE_IN], tokens[CH_TOKENS_OUTPUT],
-        tokens[CH_TOKENS_REASONING], tokens[CH_TOKENS_AUDIO_OUT], tokens[CH_TOKENS_IMAGE_OUT],
-        r->usage.searches, r->latency_us, r->first_byte_us, r->added_us, r->request_bytes,
-        r->response_bytes};
+    const int64_t numbers[] = {// the columns up to response_bytes
+                               r->id,
+                               r->started_at_ms,
+                               r->key_id,
+                               r->attribution_id,
+                               r->provider_id,
+                               texts->dialect,
+                               texts->endpoint,
+                               texts->grade,
+                               texts->end_reason,
+                               texts->tier,
+                               texts->model_asked,
+                               texts->model_sent,
+                               texts->model_served,
+                               texts->user_agent,
+                               texts->rule,
+                               texts->catalogue,
+                               r->status,
+                               r->is_stream,
+                               tokens[CH_TOKENS_INPUT],
+                               tokens[CH_TOKENS_CACHE_READ],
+                               tokens[CH_TOKENS_CACHE_WRITE_5M],
+                               tokens[CH_TOKENS_CACHE_WRITE_1H],
+                               tokens[CH_TOKENS_AUDIO_IN],
+                               tokens[CH_TOKENS_IMAGE_IN],
+                               tokens[CH_TOKENS_OUTPUT],
+                               tokens[CH_TOKENS_REASONING],
+                               tokens[CH_TOKENS_AUDIO_OUT],
+                               tokens[CH_TOKENS_IMAGE_OUT],
+                               r->usage.searches,
+                               r->latency_us,
+                               r->first_byte_us,
+                               r->added_us,
+                               r->request_bytes,
+                               r->response_bytes};
     enum { NUMBERS = sizeof numbers / sizeof *numbers };
     char upstream_id[CH_RECORD_MODEL], client_address[CH_RECORD_MODEL];
     struct sqlite3_stmt *stmt;
@@ -351,17 +380,15 @@ enum ch_err ch_usage_insert_add(struct ch_usage_insert *insert, struct ch_db *db
 
 static enum ch_err upsert(struct ch_db *db, const struct sums *sums, struct ch_why *why)
 {
-    static const char sql[] =
-        "INSERT INTO usage_hourly (hour, key_id, attribution_id, provider_id, model, requests, "
-        "errors, unpriced, input_tokens, cache_read_tokens, cache_write_5m_tokens, "
-        "cache_write_1h_tokens, audio_in_tokens, image_in_tokens, output_tokens, "
-        "reasoning_tokens, audio_out_tokens, image_out_tokens, searches, cost_nano_usd) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
-        "ON CONFLICT DO UPDATE SET " ADD("requests") ", " ADD("errors") ", " ADD("unpriced") ", "
-        ADD("input_tokens") ", " ADD("cache_read_tokens") ", " ADD("cache_write_5m_tokens") ", "
-        ADD("cache_write_1h_tokens") ", " ADD("audio_in_tokens") ", " ADD("image_in_tokens") ", "
-        ADD("output_tokens") ", " ADD("reasoning_tokens") ", " ADD("audio_out_tokens") ", "
-        ADD("image_out_tokens") ", " ADD("searches") ", " ADD("cost_nano_usd");
+    static const char sql
+        [] = "INSERT INTO usage_hourly (hour, key_id, attribution_id, provider_id, model, "
+             "requests, "
+             "errors, unpriced, input_tokens, cache_read_tokens, cache_write_5m_tokens, "
+             "cache_write_1h_tokens, audio_in_tokens, image_in_tokens, output_tokens, "
+             "reasoning_tokens, audio_out_tokens, image_out_tokens, searches, cost_nano_usd) "
+             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+             "ON CONFLICT DO UPDATE SET " ADD("requests") ", " ADD("errors") ", " ADD("unpriced") ", " ADD("input_tokens") ", " ADD("cache_read_tokens") ", " ADD("cache_write_5m_tokens") ", " ADD("cache_write_1h_tokens") ", " ADD(
+                 "audio_in_tokens") ", " ADD("image_in_tokens") ", " ADD("output_tokens") ", " ADD("reasoning_tokens") ", " ADD("audio_out_tokens") ", " ADD("image_out_tokens") ", " ADD("searches") ", " ADD("cost_nano_usd");
     const struct sum_key *key = &sums->key;
     struct sqlite3_stmt *stmt;
     enum ch_err err = ch_db_prepare(db, sql, &stmt, why);

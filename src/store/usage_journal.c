@@ -10,10 +10,10 @@
 #include <sodium.h>
 #include <stdlib.h>
 
-#define ALIGNMENT   8 // bytes: where a frame may begin
+#define ALIGNMENT    8                   // bytes: where a frame may begin
 #define POSITION_MAX (UINT64_C(1) << 62) // bytes; centuries of writing at memory speed
-#define FRAME_BYTES sizeof(struct ch_journal_frame)
-#define FRAME_MAX   (FRAME_BYTES + (CH_RECORD_ENCODED_MAX + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT)
+#define FRAME_BYTES  sizeof(struct ch_journal_frame)
+#define FRAME_MAX    (FRAME_BYTES + (CH_RECORD_ENCODED_MAX + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT)
 static_assert(FRAME_MAX <= CH_RECORD_MAX, "what a claim reserves holds any record");
 
 struct loop_state {
@@ -243,8 +243,8 @@ void ch_usage_journal_settle(struct ch_usage_journal *journal, unsigned loop_ind
               atomic_load_explicit(&slot->id, memory_order_relaxed) == record->id);
     uint64_t position = skip_end(&journal->file, loop->head);
     uint64_t head = write_frame(&journal->file, loop, position, record);
-    // In this order: a process killed between any two of these lines leaves the slot, the record or both, and
-    // the replay can tell that they belong together.
+    // In this order: a process killed between any two of these lines leaves the slot, the record or
+    // both, and the replay can tell that they belong together.
     atomic_store_explicit(&slot->settled_at, position + 1, memory_order_release);
     publish(loop, head);
     atomic_store_explicit(&slot->id, 0, memory_order_release);
@@ -275,7 +275,8 @@ enum ch_err ch_usage_journal_peek(struct ch_usage_journal *journal, unsigned loo
     if (loop->peeked == head)
         return CH_ERR_AGAIN;
     uint64_t position = skip_end(&journal->file, loop->peeked);
-    // Written by this process: what does not decode here is a bug, not damage. The checksum is for the replay.
+    // Written by this process: what does not decode here is a bug, not damage. The checksum is for
+    // the replay.
     const struct ch_journal_frame *frame = frame_at(&journal->file, loop->ring, position);
     struct ch_span bytes = {(const char *)frame->record, frame->size};
     enum ch_err err = ch_usage_record_decode(bytes, record_out);
@@ -357,9 +358,9 @@ static bool read_frame(const struct ch_journal_file *file, char *ring, uint64_t 
     return true;
 }
 
-// Gives every whole record from the tail on: up to the head whatever lies between, so that a torn record costs
-// itself only, and past the head while records go on, as the head's page may be older than theirs after a
-// loss of power.
+// Gives every whole record from the tail on: up to the head whatever lies between, so that a torn
+// record costs itself only, and past the head while records go on, as the head's page may be older
+// than theirs after a loss of power.
 static enum ch_err replay_ring(struct replay *replay, unsigned loop)
 {
     const struct ch_journal_file *file = &replay->journal->file;
@@ -441,7 +442,8 @@ static enum ch_err replay_slots(struct replay *replay, unsigned loop)
     return err;
 }
 
-// After everything was committed. Each step may be the last one before a crash: the replay is idempotent.
+// After everything was committed. Each step may be the last one before a crash: the replay is
+// idempotent.
 static enum ch_err empty(struct ch_usage_journal *journal)
 {
     if (!is_wanted_geometry(journal))

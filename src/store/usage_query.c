@@ -62,7 +62,7 @@ enum kind {
     KIND_ID,
     KIND_TIME,
     KIND_TEXT,
-    KIND_INT,  // or NULL
+    KIND_INT, // or NULL
     KIND_BOOL,
     KIND_COST, // nano-USD or NULL; gives cost_nano_usd and cost_usd
 };
@@ -118,9 +118,10 @@ static enum ch_err out_of_memory(struct ch_why *why)
 #define ATTRIBUTION_FILTER                                                                         \
     "(?4 IS NULL OR a.team = ?4) AND (?5 IS NULL OR a.project = ?5) AND "                          \
     "(?6 IS NULL OR a.env = ?6) "
-#define KEY_IS(column)      "(?3 IS NULL OR " column " = (SELECT id FROM wrapped_keys WHERE name = ?3)) "
-#define PROVIDER_IS(column) "(?8 IS NULL OR " column " IN (SELECT id FROM providers WHERE name = ?8)) "
-#define MODEL_IS(column)    column " = (SELECT id FROM texts WHERE text = ?7) "
+#define KEY_IS(column) "(?3 IS NULL OR " column " = (SELECT id FROM wrapped_keys WHERE name = ?3)) "
+#define PROVIDER_IS(column)                                                                        \
+    "(?8 IS NULL OR " column " IN (SELECT id FROM providers WHERE name = ?8)) "
+#define MODEL_IS(column) column " = (SELECT id FROM texts WHERE text = ?7) "
 
 static void bind_optional(struct sqlite3_stmt *stmt, int index, const char *text)
 {
@@ -207,26 +208,29 @@ static const struct column row_columns[] = {
     "u.cache_write_1h_tokens, u.audio_in_tokens, u.image_in_tokens, u.output_tokens, "             \
     "u.reasoning_tokens, u.audio_out_tokens, u.image_out_tokens, u.searches, tier.text, "          \
     "u.cost_nano_usd, catalogue.text, u.latency_us, nullif(u.first_byte_us, -1), u.added_us, "     \
-    "iif(" OUTPUT_US " > 0, (" OUTPUT_TOKENS("u") " * 1000000 + " OUTPUT_US " / 2) / " OUTPUT_US   \
-    ", NULL), u.request_bytes, u.response_bytes, u.upstream_id, agent.text, u.client_address, "    \
-    "rule.text FROM usage u "                                                                      \
-    "LEFT JOIN wrapped_keys k ON k.id = u.key_id "                                                 \
-    "LEFT JOIN attributions a ON a.id = u.attribution_id "                                         \
-    "LEFT JOIN providers p ON p.id = u.provider_id "                                               \
-    "LEFT JOIN texts dialect ON dialect.id = u.dialect "                                           \
-    "LEFT JOIN texts endpoint ON endpoint.id = u.endpoint "                                        \
-    "LEFT JOIN texts asked ON asked.id = u.model_asked "                                           \
-    "LEFT JOIN texts sent ON sent.id = u.model_sent "                                              \
-    "LEFT JOIN texts served ON served.id = u.model_served "                                        \
-    "LEFT JOIN texts reason ON reason.id = u.end_reason "                                          \
-    "LEFT JOIN texts grade ON grade.id = u.grade "                                                 \
-    "LEFT JOIN texts tier ON tier.id = u.tier "                                                    \
-    "LEFT JOIN texts catalogue ON catalogue.id = u.catalogue "                                     \
-    "LEFT JOIN texts agent ON agent.id = u.user_agent "                                            \
-    "LEFT JOIN texts rule ON rule.id = u.rule "                                                    \
-    "WHERE u.started_at_ms >= ?1 AND u.started_at_ms < ?2 AND " KEY_IS(                            \
-        "u.key_id") "AND " ATTRIBUTION_FILTER "AND (?7 IS NULL OR " MODEL_IS("u.model_sent")       \
-        "OR " MODEL_IS("u.model_asked") ") AND " PROVIDER_IS("u.provider_id")
+    "iif(" OUTPUT_US " > 0, (" OUTPUT_TOKENS(                                                      \
+        "u") " * 1000000 + " OUTPUT_US " / 2) / " OUTPUT_US                                        \
+             ", NULL), u.request_bytes, u.response_bytes, u.upstream_id, agent.text, "             \
+             "u.client_address, "                                                                  \
+             "rule.text FROM usage u "                                                             \
+             "LEFT JOIN wrapped_keys k ON k.id = u.key_id "                                        \
+             "LEFT JOIN attributions a ON a.id = u.attribution_id "                                \
+             "LEFT JOIN providers p ON p.id = u.provider_id "                                      \
+             "LEFT JOIN texts dialect ON dialect.id = u.dialect "                                  \
+             "LEFT JOIN texts endpoint ON endpoint.id = u.endpoint "                               \
+             "LEFT JOIN texts asked ON asked.id = u.model_asked "                                  \
+             "LEFT JOIN texts sent ON sent.id = u.model_sent "                                     \
+             "LEFT JOIN texts served ON served.id = u.model_served "                               \
+             "LEFT JOIN texts reason ON reason.id = u.end_reason "                                 \
+             "LEFT JOIN texts grade ON grade.id = u.grade "                                        \
+             "LEFT JOIN texts tier ON tier.id = u.tier "                                           \
+             "LEFT JOIN texts catalogue ON catalogue.id = u.catalogue "                            \
+             "LEFT JOIN texts agent ON agent.id = u.user_agent "                                   \
+             "LEFT JOIN texts rule ON rule.id = u.rule "                                           \
+             "WHERE u.started_at_ms >= ?1 AND u.started_at_ms < ?2 AND " KEY_IS(                   \
+                 "u.key_id") "AND " ATTRIBUTION_FILTER                                             \
+                             "AND (?7 IS NULL OR " MODEL_IS("u.model_sent") "OR " MODEL_IS(        \
+                                 "u.model_asked") ") AND " PROVIDER_IS("u.provider_id")
 
 struct list {
     const struct ch_usage_filter *filter;
@@ -354,8 +358,8 @@ static const char *const dimension_names[] = {"",        "key",   "team",     "p
     "WHEN 9 THEN strftime('%Y-%m-%dT%H:00:00Z', h.hour * 3600, 'unixepoch') END"
 
 static const struct column sum_columns[] = {
-    {"requests", KIND_INT},      {"errors", KIND_INT},    {"input_tokens", KIND_INT},
-    {"cached_tokens", KIND_INT}, {"output_tokens", KIND_INT}, {"cost_usd", KIND_COST},
+    {"requests", KIND_INT},          {"errors", KIND_INT},        {"input_tokens", KIND_INT},
+    {"cached_tokens", KIND_INT},     {"output_tokens", KIND_INT}, {"cost_usd", KIND_COST},
     {"unpriced_requests", KIND_INT},
 };
 #define SUM_COLUMNS (sizeof sum_columns / sizeof *sum_columns)
@@ -409,8 +413,8 @@ static bool append_sum(struct sqlite3_stmt *stmt, struct summary *summary)
     json_t *item = json_object();
     bool done = item != NULL;
     for (unsigned i = 0; done && i < summary->dimension_count; i++)
-        done = put(item, dimension_names[summary->dimensions[i]],
-                   json_text(ch_db_text(stmt, (int)i)));
+        done =
+            put(item, dimension_names[summary->dimensions[i]], json_text(ch_db_text(stmt, (int)i)));
     done = done && put_columns(item, stmt, DIMENSIONS_MAX, sum_columns, SUM_COLUMNS);
     for (size_t i = 0; i < SUM_COLUMNS; i++)
         summary->totals[i] =
@@ -424,16 +428,26 @@ static bool append_sum(struct sqlite3_stmt *stmt, struct summary *summary)
 
 static enum ch_err sum_rows(struct ch_db *db, void *arg, struct ch_why *why)
 {
-    static const char sql[] =
-        "SELECT " DIMENSION("?9") ", " DIMENSION("?10") ", " DIMENSION("?11") ", "
-        "sum(h.requests), sum(h.errors), sum(" INPUT_TOKENS("h") "), sum(h.cache_read_tokens), "
-        "sum(" OUTPUT_TOKENS("h") "), sum(h.cost_nano_usd), sum(h.unpriced) FROM usage_hourly h "
-        "LEFT JOIN wrapped_keys k ON k.id = h.key_id "
-        "LEFT JOIN attributions a ON a.id = h.attribution_id "
-        "LEFT JOIN providers p ON p.id = h.provider_id LEFT JOIN texts m ON m.id = h.model "
-        "WHERE h.hour >= ?1 AND h.hour < ?2 AND " KEY_IS("h.key_id") "AND " ATTRIBUTION_FILTER
-        "AND (?7 IS NULL OR " MODEL_IS("h.model") ") AND " PROVIDER_IS("h.provider_id")
-        "GROUP BY 1, 2, 3 ORDER BY 1, 2, 3";
+    static const char sql[] = "SELECT " DIMENSION("?9") ", " DIMENSION("?10") ", " DIMENSION(
+        "?11") ", "
+               "sum(h.requests), sum(h.errors), sum(" INPUT_TOKENS(
+                   "h") "), sum(h.cache_read_tokens), "
+                        "sum(" OUTPUT_TOKENS(
+                            "h") "), sum(h.cost_nano_usd), sum(h.unpriced) FROM usage_hourly h "
+                                 "LEFT JOIN wrapped_keys k ON k.id = h.key_id "
+                                 "LEFT JOIN attributions a ON a.id = h.attribution_id "
+                                 "LEFT JOIN providers p ON p.id = h.provider_id LEFT JOIN texts m "
+                                 "ON m.id = h.model "
+                                 "WHERE h.hour >= ?1 AND h.hour < ?2 AND " KEY_IS(
+                                     "h.key_id") "AND " ATTRIBUTION_FILTER
+                                                 "AND (?7 IS NULL OR " MODEL_IS(
+                                                     "h.model") ") AND " PROVIDER_IS("h.provider_"
+                                                                                     "id") "GROUP "
+                                                                                           "BY 1, "
+                                                                                           "2, 3 "
+                                                                                           "ORDER "
+                                                                                           "BY 1, "
+                                                                                           "2, 3";
     struct summary *summary = arg;
     const struct ch_usage_filter *filter = summary->filter;
     int64_t to = filter->to_ms ? filter->to_ms : INT64_MAX - MS_PER_HOUR;

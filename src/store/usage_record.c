@@ -117,9 +117,9 @@ size_t ch_usage_record_encode(const struct ch_usage_record *record,
 
 static bool is_in_range(const struct fixed_part *fixed)
 {
-    return fixed->id > 0 && fixed->dialect <= CH_DIALECT_GEMINI &&
-           fixed->endpoint < CH_ENDPOINTS && fixed->grade <= CH_GRADE_NONE &&
-           fixed->end_reason <= CH_END_CRASH && fixed->tier <= CH_TIER_BATCH;
+    return fixed->id > 0 && fixed->dialect <= CH_DIALECT_GEMINI && fixed->endpoint < CH_ENDPOINTS &&
+           fixed->grade <= CH_GRADE_NONE && fixed->end_reason <= CH_END_CRASH &&
+           fixed->tier <= CH_TIER_BATCH;
 }
 
 static struct ch_usage_record unpack(const struct fixed_part *fixed)
@@ -170,8 +170,7 @@ enum ch_err ch_usage_record_decode(struct ch_span bytes, struct ch_usage_record 
         size_t size = fixed.text_size[i];
         if (size > rest.len || size > text_fields[i].max)
             return CH_ERR_CORRUPT;
-        struct ch_span *text =
-            (struct ch_span *)(void *)((char *)&record + text_fields[i].offset);
+        struct ch_span *text = (struct ch_span *)(void *)((char *)&record + text_fields[i].offset);
         *text = (struct ch_span){rest.ptr, size};
         rest = ch_span_sub(rest, size);
     }

@@ -28,8 +28,8 @@ struct ch_usage_writer {
     struct ch_store *store;
     struct ch_usage_journal *journal;
     struct ch_usage_insert *insert; // the thread's own
-    unsigned first_loop;            // the ring that the next batch begins with, so that all get their turn
-    int64_t logged_at_ns;           // 0: nothing is wrong
+    unsigned first_loop;  // the ring that the next batch begins with, so that all get their turn
+    int64_t logged_at_ns; // 0: nothing is wrong
     pthread_t thread;
     pthread_mutex_t mutex; // guards what follows
     pthread_cond_t wake;   // for the thread: a job, a flush, the stop
@@ -80,7 +80,8 @@ static void end_batch(struct ch_usage_writer *writer, bool is_committed)
     writer->first_loop = (writer->first_loop + 1) % loops;
 }
 
-// One transaction: what waits in the journal, up to a batch. Only when it is in SQLite do the tails move.
+// One transaction: what waits in the journal, up to a batch. Only when it is in SQLite do the tails
+// move.
 static enum ch_err move_batch(struct ch_usage_writer *writer, bool *drained_out, struct ch_why *why)
 {
     struct ch_db *db = writer->store->writer_db;
@@ -131,8 +132,7 @@ static void run_jobs(struct ch_usage_writer *writer, struct job *jobs)
     while (jobs) {
         struct job *job = jobs;
         jobs = job->next;
-        enum ch_err err =
-            ch_store_transact(writer->store->writer_db, job->fn, job->arg, job->why);
+        enum ch_err err = ch_store_transact(writer->store->writer_db, job->fn, job->arg, job->why);
         pthread_mutex_lock(&writer->mutex);
         job->err = err;
         job->is_done = true; // from here on it belongs to its thread again

@@ -134,10 +134,11 @@ static bool encrypt(const struct ch_vault *vault, const unsigned char iv[IV_SIZE
 {
     int head = 0, tail = 0;
     EVP_CIPHER_CTX *cipher = EVP_CIPHER_CTX_new();
-    bool done =
-        cipher && EVP_EncryptInit_ex2(cipher, EVP_aes_256_cbc(), vault->enc_key, iv, NULL) > 0 &&
-        EVP_EncryptUpdate(cipher, out, &head, (const unsigned char *)plain.ptr, (int)plain.len) > 0 &&
-        EVP_EncryptFinal_ex(cipher, out + head, &tail) > 0;
+    bool done = cipher &&
+                EVP_EncryptInit_ex2(cipher, EVP_aes_256_cbc(), vault->enc_key, iv, NULL) > 0 &&
+                EVP_EncryptUpdate(cipher, out, &head, (const unsigned char *)plain.ptr,
+                                  (int)plain.len) > 0 &&
+                EVP_EncryptFinal_ex(cipher, out + head, &tail) > 0;
     EVP_CIPHER_CTX_free(cipher);
     *size_out = (size_t)(head + tail);
     return done;
