@@ -1,9 +1,10 @@
 -- SPDX-License-Identifier: Apache-2.0
--- The first schema. Times are milliseconds since 1970 in UTC, money is nano-USD, names are unique where a person
--- uses them. Migrations run inside a transaction that src/store/store.c opens; the last line belongs to it.
+-- The first schema. Times are milliseconds since 1970 in UTC, money is nano-USD, names are unique
+-- where a person uses them. Migrations run inside a transaction that src/store/store.c opens; the
+-- last line belongs to it.
 
--- Values sealed by the vault that are no credentials: 'sentinel' proves the master key, 'pepper' keys the
--- hashes of wrapped keys.
+-- Values sealed by the vault that are no credentials: 'sentinel' proves the master key, 'pepper'
+-- keys the hashes of wrapped keys.
 CREATE TABLE vault_values (
     kind        TEXT PRIMARY KEY,
     key_version INTEGER NOT NULL,
@@ -27,8 +28,8 @@ CREATE TABLE providers (
 ) STRICT;
 CREATE UNIQUE INDEX providers_name ON providers (name) WHERE deleted_at_ms IS NULL;
 
--- Who spends. Immutable and shared: a key that moves to another team points at another row, and the usage
--- rows keep naming the team that held when they were spent.
+-- Who spends. Immutable and shared: a key that moves to another team points at another row, and the
+-- usage rows keep naming the team that held when they were spent.
 CREATE TABLE attributions (
     id      INTEGER PRIMARY KEY,
     team    TEXT NOT NULL,
@@ -78,8 +79,9 @@ CREATE TABLE texts (
 ) STRICT;
 INSERT INTO texts (id, text) VALUES (0, '');
 
--- One row an exchange, under the exchange's id, which grows with time. No foreign keys: a row comes from the
--- journal after the money was spent, and nothing may refuse it. The text columns point into `texts`.
+-- One row an exchange, under the exchange's id, which grows with time. No foreign keys: a row comes
+-- from the journal after the money was spent, and nothing may refuse it. The text columns point
+-- into `texts`.
 CREATE TABLE usage (
     id             INTEGER PRIMARY KEY,
     started_at_ms  INTEGER NOT NULL,
@@ -120,14 +122,14 @@ CREATE TABLE usage (
     client_address TEXT NOT NULL
 ) STRICT;
 
--- Grows at its end only, which costs little. An index by key would halve the rate of inserts; lists of one key
--- find their hours in usage_hourly instead.
+-- Grows at its end only, which costs little. An index by key would halve the rate of inserts; lists
+-- of one key find their hours in usage_hourly instead.
 CREATE INDEX usage_time ON usage (started_at_ms);
 CREATE INDEX usage_unpriced ON usage (provider_id, model_sent, started_at_ms, end_reason)
     WHERE cost_nano_usd IS NULL;
 
--- What reports read. Written in the transaction of the rows it sums, and only for rows that were new.
--- `errors`: answered with a status of 400 or more, or not answered to the end.
+-- What reports read. Written in the transaction of the rows it sums, and only for rows that were
+-- new. `errors`: answered with a status of 400 or more, or not answered to the end.
 CREATE TABLE usage_hourly (
     hour           INTEGER NOT NULL, -- hours since 1970
     key_id         INTEGER NOT NULL,
@@ -152,6 +154,68 @@ CREATE TABLE usage_hourly (
     PRIMARY KEY (hour, key_id, attribution_id, provider_id, model)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX usage_hourly_key ON usage_hourly (key_id, hour);
+
+-- Usage with names in place of ids, for lists and for people with a shell. `output_us`: the time in
+-- which output was made; of a stream, from its first byte on.
+CREATE VIEW usage_named AS
+SELECT u.*,
+       ifnull(k.name, '') AS key_name,
+       ifnull(a.team, '') AS team,
+       ifnull(a.project, '') AS project,
+       ifnull(a.env, '') AS env,
+       ifnull(a.service, '') AS service,
+       ifnull(a.tags, '') AS tags,
+       ifnull(p.name, '') AS provider_name,
+       sent.text AS model_sent_name,
+       asked.text AS model_asked_name,
+       served.text AS model_served_name,
+       dialect.text AS dialect_name,
+       endpoint.text AS endpoint_name,
+       grade.text AS grade_name,
+       reason.text AS end_reason_name,
+       tier.text AS tier_name,
+       agent.text AS user_agent_name,
+       rule.text AS rule_name,
+       catalogue.text AS catalogue_name,
+       u.output_tokens + u.reasoning_tokens + u.audio_out_tokens + u.image_out_tokens
+           AS all_output_tokens,
+       u.latency_us - iif(u.is_stream AND u.first_byte_us > 0, u.first_byte_us, 0) AS output_us
+FROM usage u
+     LEFT JOIN wrapped_keys k ON k.id = u.key_id
+     LEFT JOIN attributions a ON a.id = u.attribution_id
+     LEFT JOIN providers p ON p.id = u.provider_id
+     LEFT JOIN texts sent ON sent.id = u.model_sent
+     LEFT JOIN texts asked ON asked.id = u.model_asked
+     LEFT JOIN texts served ON served.id = u.model_served
+     LEFT JOIN texts dialect ON dialect.id = u.dialect
+     LEFT JOIN texts endpoint ON endpoint.id = u.endpoint
+     LEFT JOIN texts grade ON grade.id = u.grade
+     LEFT JOIN texts reason ON reason.id = u.end_reason
+     LEFT JOIN texts tier ON tier.id = u.tier
+     LEFT JOIN texts agent ON agent.id = u.user_agent
+     LEFT JOIN texts rule ON rule.id = u.rule
+     LEFT JOIN texts catalogue ON catalogue.id = u.catalogue;
+
+CREATE VIEW usage_hourly_named AS
+SELECT h.*,
+       ifnull(k.name, '') AS key_name,
+       ifnull(a.team, '') AS team,
+       ifnull(a.project, '') AS project,
+       ifnull(a.env, '') AS env,
+       ifnull(a.service, '') AS service,
+       ifnull(p.name, '') AS provider_name,
+       ifnull(m.text, '') AS model_name,
+       date(h.hour * 3600, 'unixepoch') AS day_name,
+       strftime('%Y-%m-%dT%H:00:00Z', h.hour * 3600, 'unixepoch') AS hour_name,
+       h.input_tokens + h.cache_read_tokens + h.cache_write_5m_tokens + h.cache_write_1h_tokens
+           + h.audio_in_tokens + h.image_in_tokens AS all_input_tokens,
+       h.output_tokens + h.reasoning_tokens + h.audio_out_tokens + h.image_out_tokens
+           AS all_output_tokens
+FROM usage_hourly h
+     LEFT JOIN wrapped_keys k ON k.id = h.key_id
+     LEFT JOIN attributions a ON a.id = h.attribution_id
+     LEFT JOIN providers p ON p.id = h.provider_id
+     LEFT JOIN texts m ON m.id = h.model;
 
 PRAGMA application_id = 1667785072; -- "chap"
 PRAGMA user_version = 1;

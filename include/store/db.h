@@ -32,8 +32,8 @@ void ch_db_close(struct ch_db *db); // NULL is fine
 // From here on only SELECT, INSERT, UPDATE, DELETE and transactions are prepared.
 void ch_db_restrict(struct ch_db *db);
 
-enum ch_err ch_db_begin(struct ch_db *db,
-                        struct ch_why *why) CH_MUST_USE; // the writer's begin takes the write lock
+// The writer's begin takes the write lock.
+enum ch_err ch_db_begin(struct ch_db *db, struct ch_why *why) CH_MUST_USE;
 enum ch_err ch_db_commit(struct ch_db *db, struct ch_why *why) CH_MUST_USE;
 void ch_db_rollback(struct ch_db *db);
 

@@ -28,8 +28,8 @@ struct ch_key_row {
     char revoke_reason[256];
     int64_t expires_at_ms; // 0: never
     int64_t provider_ids[CH_KEY_PROVIDERS_MAX];
-    char provider_names[CH_KEY_PROVIDERS_MAX]
-                       [CH_NAME_MAX + 1]; // same order; on create these are looked up
+    // The same order; on create these are looked up.
+    char provider_names[CH_KEY_PROVIDERS_MAX][CH_NAME_MAX + 1];
     unsigned provider_count;
     char models[CH_KEY_MODELS_MAX + 1]; // normalised allowlist, "" = all
     // Attribution: immutable rows shared by keys, so that a usage row names what held when it was

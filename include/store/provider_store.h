@@ -15,13 +15,13 @@ struct ch_provider_row {
     enum ch_provider_type type;
     char base_url[CH_BASE_URL_MAX + 1];
     bool enabled;
-    bool injects_usage; // ask for stream usage by include_usage (off for servers that refuse
-                        // unknown fields)
+    // Ask for stream usage by include_usage (off for servers that refuse unknown fields).
+    bool injects_usage;
     int64_t key_version;
     unsigned char sealed[CH_VAULT_SEALED_MAX]; // the credential, bound to this row
     size_t sealed_size;
-    char key_hint[8]; // last 4 characters of the credential, for people ("…x9Qa"); "" when it is
-                      // shorter than 20
+    // Last 4 characters of the credential, for people ("…x9Qa"); "" when it is shorter than 20.
+    char key_hint[8];
     int64_t created_at_ms, updated_at_ms;
 };
 

@@ -60,8 +60,8 @@ struct ch_usage_record {
     int64_t first_byte_us; // head complete to first answer byte; -1: none came
     int64_t added_us;      // our own share: total less the time spent waiting for the provider
     int64_t request_bytes, response_bytes; // bodies
-    struct ch_span model_asked, model_sent,
-        model_served;           // ≤ CH_RECORD_MODEL each, longer ones are cut
+    // ≤ CH_RECORD_MODEL each, longer ones are cut
+    struct ch_span model_asked, model_sent, model_served;
     struct ch_span upstream_id; // the provider's request or response id
     struct ch_span user_agent;
     struct ch_span client_address; // "" unless configured

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reading usage back: rows, summaries, unpriced models. On the read-only connection; gives JSON
-// (jansson).
+// Reading usage back as JSON: rows, summaries, unpriced models. On the read-only connection.
 #ifndef CH_STORE_USAGE_QUERY_H
 #define CH_STORE_USAGE_QUERY_H
 
@@ -19,32 +18,31 @@ struct ch_usage_filter {
 // after_id.
 #define CH_USAGE_LIST_MAX 10000
 
-// {"schema":"chaperone.usage/1","items":[…]}: one member per column of design.md §6, among them
-// "id" ("req_…"), "at" (RFC 3339),
-// "key","team","project","env","service","tags","provider","dialect","endpoint",
-// "model_asked","model_sent","model_served","status","is_stream","end_reason","grade", the token
-// classes
-// ("input_tokens","cache_read_tokens","cache_write_5m_tokens","cache_write_1h_tokens","audio_in_tokens",
-// "image_in_tokens","output_tokens","reasoning_tokens","audio_out_tokens","image_out_tokens"),
-// "searches","tier", "cost_nano_usd" (integer, null when unpriced), "cost_usd" (decimal string,
-// null when unpriced),"catalogue",
-// "latency_us","first_byte_us","added_us","tokens_per_second","request_bytes","response_bytes","upstream_id",
-// "user_agent","client_address","rule".
+// {"schema":"chaperone.usage/1","items":[…]}, one member per column of design.md §6:
+//   "id" ("req_…"), "at" (RFC 3339), "key", "team", "project", "env", "service", "tags",
+//   "provider", "dialect", "endpoint", "model_asked", "model_sent", "model_served", "status",
+//   "is_stream", "end_reason", "grade", "input_tokens", "cache_read_tokens",
+//   "cache_write_5m_tokens", "cache_write_1h_tokens", "audio_in_tokens", "image_in_tokens",
+//   "output_tokens", "reasoning_tokens", "audio_out_tokens", "image_out_tokens", "searches",
+//   "tier", "cost_nano_usd" (integer, null when unpriced), "cost_usd" (decimal string, null when
+//   unpriced), "catalogue", "latency_us", "first_byte_us" (null: no answer), "added_us",
+//   "tokens_per_second" (null: no time to measure), "request_bytes", "response_bytes",
+//   "upstream_id", "user_agent", "client_address", "rule".
 enum ch_err ch_usage_list(struct ch_store *store, const struct ch_usage_filter *filter,
                           json_t **json_out, struct ch_why *why) CH_MUST_USE;
 
 // Sums by up to three of key, team, project, env, service, model, provider, day, hour (UTC), from
-// the hourly rollups; `from` and `to` are widened to whole hours.
-// {"schema":"chaperone.usage_summary/1","by":[…],"items":[{…dimensions…,"requests","errors",
-// "input_tokens" (all input classes),"cached_tokens","output_tokens" (all output
-// classes),"cost_nano_usd", "cost_usd","unpriced_requests"}],"total":{…}}. CH_ERR_INVALID names an
-// unknown dimension.
+// the hourly rollups, in the order of these dimensions; `from` and `to` are widened to whole hours.
+// {"schema":"chaperone.usage_summary/1","by":[…],"items":[…],"total":{…}}; an item has its
+//   dimensions and, like the total, "requests", "errors", "input_tokens" (all input classes),
+//   "cached_tokens", "output_tokens" (all output classes), "cost_nano_usd", "cost_usd",
+//   "unpriced_requests".
+// CH_ERR_INVALID names an unknown dimension.
 enum ch_err ch_usage_summary(struct ch_store *store, const struct ch_usage_filter *filter,
                              const char *by, json_t **json_out, struct ch_why *why) CH_MUST_USE;
 
-// Models that were used without a price:
-// {"schema":"chaperone.unpriced/1","items":[{"provider","model",
-// "requests","first_at","last_at"}]}.
+// Models that were used without a price: {"schema":"chaperone.unpriced/1","items":[…]}, an item
+//   with "provider", "model", "requests", "first_at", "last_at".
 enum ch_err ch_usage_unpriced(struct ch_store *store, json_t **json_out,
                               struct ch_why *why) CH_MUST_USE;
 

@@ -83,8 +83,7 @@ static enum ch_err append_framing(const struct exchange *x, struct ch_buf *out)
     if (x->out_framing == OUT_CHUNKED)
         err = ch_buf_append_span(out, CH_SPAN("Transfer-Encoding: chunked\r\n"));
     else if (x->out_framing == OUT_LENGTH && head->has_length)
-        err =
-            ch_buf_append_format(out, "Content-Length: %lld\r\n", (long long)head->content_length);
+        err = append_length(x, out);
     if (err)
         return err;
     if (!x->wants_keep_alive)

@@ -373,22 +373,39 @@ enum ch_err ch_usage_insert_add(struct ch_usage_insert *insert, struct ch_db *db
     return err;
 }
 
-// SQLite turns an integer sum that overflows into a float, which a STRICT table refuses for ever.
+// Adds up to the largest integer: SQLite turns a sum that overflows into a float, which a STRICT
+// table would refuse for ever.
 #define ADD(column)                                                                                \
     column " = iif(" column " > 9223372036854775807 - excluded." column                            \
            ", 9223372036854775807, " column " + excluded." column ")"
 
 static enum ch_err upsert(struct ch_db *db, const struct sums *sums, struct ch_why *why)
 {
-    static const char sql
-        [] = "INSERT INTO usage_hourly (hour, key_id, attribution_id, provider_id, model, "
-             "requests, "
-             "errors, unpriced, input_tokens, cache_read_tokens, cache_write_5m_tokens, "
-             "cache_write_1h_tokens, audio_in_tokens, image_in_tokens, output_tokens, "
-             "reasoning_tokens, audio_out_tokens, image_out_tokens, searches, cost_nano_usd) "
-             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
-             "ON CONFLICT DO UPDATE SET " ADD("requests") ", " ADD("errors") ", " ADD("unpriced") ", " ADD("input_tokens") ", " ADD("cache_read_tokens") ", " ADD("cache_write_5m_tokens") ", " ADD("cache_write_1h_tokens") ", " ADD(
-                 "audio_in_tokens") ", " ADD("image_in_tokens") ", " ADD("output_tokens") ", " ADD("reasoning_tokens") ", " ADD("audio_out_tokens") ", " ADD("image_out_tokens") ", " ADD("searches") ", " ADD("cost_nano_usd");
+    // One column a line.
+    // clang-format off
+    static const char sql[] =
+        "INSERT INTO usage_hourly (hour, key_id, attribution_id, provider_id, model, requests, "
+        "errors, unpriced, input_tokens, cache_read_tokens, cache_write_5m_tokens, "
+        "cache_write_1h_tokens, audio_in_tokens, image_in_tokens, output_tokens, "
+        "reasoning_tokens, audio_out_tokens, image_out_tokens, searches, cost_nano_usd) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+        "ON CONFLICT DO UPDATE SET "
+        ADD("requests") ", "
+        ADD("errors") ", "
+        ADD("unpriced") ", "
+        ADD("input_tokens") ", "
+        ADD("cache_read_tokens") ", "
+        ADD("cache_write_5m_tokens") ", "
+        ADD("cache_write_1h_tokens") ", "
+        ADD("audio_in_tokens") ", "
+        ADD("image_in_tokens") ", "
+        ADD("output_tokens") ", "
+        ADD("reasoning_tokens") ", "
+        ADD("audio_out_tokens") ", "
+        ADD("image_out_tokens") ", "
+        ADD("searches") ", "
+        ADD("cost_nano_usd");
+    // clang-format on
     const struct sum_key *key = &sums->key;
     struct sqlite3_stmt *stmt;
     enum ch_err err = ch_db_prepare(db, sql, &stmt, why);

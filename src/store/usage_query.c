@@ -114,14 +114,12 @@ static enum ch_err out_of_memory(struct ch_why *why)
 
 // ---- filters
 
-// The parameters ?1 to ?8 of every query here; a NULL lets everything pass.
-#define ATTRIBUTION_FILTER                                                                         \
-    "(?4 IS NULL OR a.team = ?4) AND (?5 IS NULL OR a.project = ?5) AND "                          \
-    "(?6 IS NULL OR a.env = ?6) "
-#define KEY_IS(column) "(?3 IS NULL OR " column " = (SELECT id FROM wrapped_keys WHERE name = ?3)) "
-#define PROVIDER_IS(column)                                                                        \
-    "(?8 IS NULL OR " column " IN (SELECT id FROM providers WHERE name = ?8)) "
-#define MODEL_IS(column) column " = (SELECT id FROM texts WHERE text = ?7) "
+// The parameters ?1 to ?8 of every query here; a NULL lets everything pass. Of a key and a provider
+// the ids are compared, which spares the look-up of names of rows that do not pass.
+#define FILTER                                                                                     \
+    "(?3 IS NULL OR key_id = (SELECT id FROM wrapped_keys WHERE name = ?3)) "                      \
+    "AND (?4 IS NULL OR team = ?4) AND (?5 IS NULL OR project = ?5) AND (?6 IS NULL OR env = ?6) " \
+    "AND (?8 IS NULL OR provider_id IN (SELECT id FROM providers WHERE name = ?8)) "
 
 static void bind_optional(struct sqlite3_stmt *stmt, int index, const char *text)
 {
@@ -191,46 +189,17 @@ static const struct column row_columns[] = {
     {"rule", KIND_TEXT},
 };
 
-#define OUTPUT_TOKENS(t)                                                                           \
-    "(" t ".output_tokens + " t ".reasoning_tokens + " t ".audio_out_tokens + " t                  \
-    ".image_out_tokens)"
-#define INPUT_TOKENS(t)                                                                            \
-    "(" t ".input_tokens + " t ".cache_read_tokens + " t ".cache_write_5m_tokens + " t             \
-    ".cache_write_1h_tokens + " t ".audio_in_tokens + " t ".image_in_tokens)"
-
-// The time in which output was made: of a stream, from its first byte on.
-#define OUTPUT_US "(u.latency_us - iif(u.is_stream AND u.first_byte_us > 0, u.first_byte_us, 0))"
-
 #define SELECT_ROWS                                                                                \
-    "SELECT u.id, u.started_at_ms, k.name, a.team, a.project, a.env, a.service, a.tags, p.name, "  \
-    "dialect.text, endpoint.text, asked.text, sent.text, served.text, u.status, u.is_stream, "     \
-    "reason.text, grade.text, u.input_tokens, u.cache_read_tokens, u.cache_write_5m_tokens, "      \
-    "u.cache_write_1h_tokens, u.audio_in_tokens, u.image_in_tokens, u.output_tokens, "             \
-    "u.reasoning_tokens, u.audio_out_tokens, u.image_out_tokens, u.searches, tier.text, "          \
-    "u.cost_nano_usd, catalogue.text, u.latency_us, nullif(u.first_byte_us, -1), u.added_us, "     \
-    "iif(" OUTPUT_US " > 0, (" OUTPUT_TOKENS(                                                      \
-        "u") " * 1000000 + " OUTPUT_US " / 2) / " OUTPUT_US                                        \
-             ", NULL), u.request_bytes, u.response_bytes, u.upstream_id, agent.text, "             \
-             "u.client_address, "                                                                  \
-             "rule.text FROM usage u "                                                             \
-             "LEFT JOIN wrapped_keys k ON k.id = u.key_id "                                        \
-             "LEFT JOIN attributions a ON a.id = u.attribution_id "                                \
-             "LEFT JOIN providers p ON p.id = u.provider_id "                                      \
-             "LEFT JOIN texts dialect ON dialect.id = u.dialect "                                  \
-             "LEFT JOIN texts endpoint ON endpoint.id = u.endpoint "                               \
-             "LEFT JOIN texts asked ON asked.id = u.model_asked "                                  \
-             "LEFT JOIN texts sent ON sent.id = u.model_sent "                                     \
-             "LEFT JOIN texts served ON served.id = u.model_served "                               \
-             "LEFT JOIN texts reason ON reason.id = u.end_reason "                                 \
-             "LEFT JOIN texts grade ON grade.id = u.grade "                                        \
-             "LEFT JOIN texts tier ON tier.id = u.tier "                                           \
-             "LEFT JOIN texts catalogue ON catalogue.id = u.catalogue "                            \
-             "LEFT JOIN texts agent ON agent.id = u.user_agent "                                   \
-             "LEFT JOIN texts rule ON rule.id = u.rule "                                           \
-             "WHERE u.started_at_ms >= ?1 AND u.started_at_ms < ?2 AND " KEY_IS(                   \
-                 "u.key_id") "AND " ATTRIBUTION_FILTER                                             \
-                             "AND (?7 IS NULL OR " MODEL_IS("u.model_sent") "OR " MODEL_IS(        \
-                                 "u.model_asked") ") AND " PROVIDER_IS("u.provider_id")
+    "SELECT id, started_at_ms, key_name, team, project, env, service, tags, provider_name, "       \
+    "dialect_name, endpoint_name, model_asked_name, model_sent_name, model_served_name, status, "  \
+    "is_stream, end_reason_name, grade_name, input_tokens, cache_read_tokens, "                    \
+    "cache_write_5m_tokens, cache_write_1h_tokens, audio_in_tokens, image_in_tokens, "             \
+    "output_tokens, reasoning_tokens, audio_out_tokens, image_out_tokens, searches, tier_name, "   \
+    "cost_nano_usd, catalogue_name, latency_us, nullif(first_byte_us, -1), added_us, "             \
+    "iif(output_us > 0, (all_output_tokens * 1000000 + output_us / 2) / output_us, NULL), "        \
+    "request_bytes, response_bytes, upstream_id, user_agent_name, client_address, rule_name "      \
+    "FROM usage_named WHERE started_at_ms >= ?1 AND started_at_ms < ?2 "                           \
+    "AND (?7 IS NULL OR model_sent_name = ?7 OR model_asked_name = ?7) AND " FILTER
 
 struct list {
     const struct ch_usage_filter *filter;
@@ -265,7 +234,7 @@ static enum ch_err append_rows(struct ch_db *db, struct sqlite3_stmt *stmt, stru
 static enum ch_err list_after(struct ch_db *db, struct list *list, int64_t from, int64_t to,
                               struct ch_why *why)
 {
-    static const char sql[] = SELECT_ROWS "AND u.id > ?9 ORDER BY u.id LIMIT ?10";
+    static const char sql[] = SELECT_ROWS "AND id > ?9 ORDER BY id LIMIT ?10";
     struct sqlite3_stmt *stmt;
     enum ch_err err = ch_db_prepare(db, sql, &stmt, why);
     if (err)
@@ -279,7 +248,7 @@ static enum ch_err list_after(struct ch_db *db, struct list *list, int64_t from,
 static enum ch_err list_newest(struct ch_db *db, struct list *list, int64_t from, int64_t to,
                                struct ch_why *why)
 {
-    static const char sql[] = SELECT_ROWS "ORDER BY u.started_at_ms DESC, u.id DESC LIMIT ?9";
+    static const char sql[] = SELECT_ROWS "ORDER BY started_at_ms DESC, id DESC LIMIT ?9";
     struct sqlite3_stmt *stmt;
     enum ch_err err = ch_db_prepare(db, sql, &stmt, why);
     if (err)
@@ -351,11 +320,9 @@ static const char *const dimension_names[] = {"",        "key",   "team",     "p
 
 // A dimension by its place in dimension_names; NULL for none.
 #define DIMENSION(parameter)                                                                       \
-    "CASE " parameter " WHEN 1 THEN ifnull(k.name, '') WHEN 2 THEN ifnull(a.team, '') "            \
-    "WHEN 3 THEN ifnull(a.project, '') WHEN 4 THEN ifnull(a.env, '') "                             \
-    "WHEN 5 THEN ifnull(a.service, '') WHEN 6 THEN ifnull(m.text, '') "                            \
-    "WHEN 7 THEN ifnull(p.name, '') WHEN 8 THEN date(h.hour * 3600, 'unixepoch') "                 \
-    "WHEN 9 THEN strftime('%Y-%m-%dT%H:00:00Z', h.hour * 3600, 'unixepoch') END"
+    "CASE " parameter " WHEN 1 THEN key_name WHEN 2 THEN team WHEN 3 THEN project "                \
+    "WHEN 4 THEN env WHEN 5 THEN service WHEN 6 THEN model_name WHEN 7 THEN provider_name "        \
+    "WHEN 8 THEN day_name WHEN 9 THEN hour_name END, "
 
 static const struct column sum_columns[] = {
     {"requests", KIND_INT},          {"errors", KIND_INT},        {"input_tokens", KIND_INT},
@@ -428,26 +395,12 @@ static bool append_sum(struct sqlite3_stmt *stmt, struct summary *summary)
 
 static enum ch_err sum_rows(struct ch_db *db, void *arg, struct ch_why *why)
 {
-    static const char sql[] = "SELECT " DIMENSION("?9") ", " DIMENSION("?10") ", " DIMENSION(
-        "?11") ", "
-               "sum(h.requests), sum(h.errors), sum(" INPUT_TOKENS(
-                   "h") "), sum(h.cache_read_tokens), "
-                        "sum(" OUTPUT_TOKENS(
-                            "h") "), sum(h.cost_nano_usd), sum(h.unpriced) FROM usage_hourly h "
-                                 "LEFT JOIN wrapped_keys k ON k.id = h.key_id "
-                                 "LEFT JOIN attributions a ON a.id = h.attribution_id "
-                                 "LEFT JOIN providers p ON p.id = h.provider_id LEFT JOIN texts m "
-                                 "ON m.id = h.model "
-                                 "WHERE h.hour >= ?1 AND h.hour < ?2 AND " KEY_IS(
-                                     "h.key_id") "AND " ATTRIBUTION_FILTER
-                                                 "AND (?7 IS NULL OR " MODEL_IS(
-                                                     "h.model") ") AND " PROVIDER_IS("h.provider_"
-                                                                                     "id") "GROUP "
-                                                                                           "BY 1, "
-                                                                                           "2, 3 "
-                                                                                           "ORDER "
-                                                                                           "BY 1, "
-                                                                                           "2, 3";
+    static const char sql[] = "SELECT " DIMENSION("?9") DIMENSION("?10") DIMENSION(
+        "?11") "sum(requests), sum(errors), sum(all_input_tokens), sum(cache_read_tokens), "
+               "sum(all_output_tokens), sum(cost_nano_usd), sum(unpriced) "
+               "FROM usage_hourly_named WHERE hour >= ?1 AND hour < ?2 "
+               "AND (?7 IS NULL OR model_name = ?7) AND " FILTER
+               "GROUP BY 1, 2, 3 ORDER BY 1, 2, 3";
     struct summary *summary = arg;
     const struct ch_usage_filter *filter = summary->filter;
     int64_t to = filter->to_ms ? filter->to_ms : INT64_MAX - MS_PER_HOUR;
@@ -532,11 +485,9 @@ static enum ch_err list_unpriced(struct ch_db *db, void *arg, struct ch_why *why
 {
     // What a crash cut off has no known cost either, but that is not for lack of a price.
     static const char sql[] =
-        "SELECT p.name, m.text, count(*), min(u.started_at_ms), max(u.started_at_ms) "
-        "FROM usage u LEFT JOIN providers p ON p.id = u.provider_id "
-        "LEFT JOIN texts m ON m.id = u.model_sent WHERE u.cost_nano_usd IS NULL "
-        "AND u.end_reason IS NOT (SELECT id FROM texts WHERE text = 'crash') "
-        "GROUP BY u.provider_id, u.model_sent ORDER BY 3 DESC, 1, 2";
+        "SELECT provider_name, model_sent_name, count(*), min(started_at_ms), max(started_at_ms) "
+        "FROM usage_named WHERE cost_nano_usd IS NULL AND end_reason_name <> 'crash' "
+        "GROUP BY provider_id, model_sent ORDER BY 3 DESC, 1, 2";
     json_t *items = arg;
     struct sqlite3_stmt *stmt;
     enum ch_err err = ch_db_prepare(db, sql, &stmt, why);

@@ -3,9 +3,9 @@
 //
 //   vault_open_ns       one credential opened
 //   journal_settle_ns   a claim and a settlement, on the loop's side
-//   usage_rows_per_s    journal to committed SQLite rows, sustained, one loop filling the journal as fast as it empties
-//   writer_cpu_us       CPU time of the whole process less the producer's, per row
-//   key_each_ms         all keys read back (KEYS of them)
+//   usage_rows_per_s    journal to committed SQLite rows, sustained, one loop filling the journal
+//   as fast as it empties writer_cpu_us       CPU time of the whole process less the producer's,
+//   per row key_each_ms         all keys read back (KEYS of them)
 #include "base/clock.h"
 #include "domain/route.h"
 #include "store/key_store.h"

@@ -10,7 +10,6 @@ function init(args)
     wrk.headers["Content-Type"] = "application/json"
     wrk.headers["x-sandbox"] = args[3]
     file:close()
-    wrk.init({})
 end
 
 function done(summary)

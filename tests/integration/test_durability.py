@@ -40,7 +40,7 @@ def recorded(installation):
 
 def all_rows(installation):
     """Every usage row, page by page."""
-    rows, page = [], installation.usage("--after", "req_00000000000", limit=10_000)
+    rows, page = [], installation.usage("--after", "req_00000000001", limit=10_000)
     while page:
         rows += page
         page = installation.usage("--after", page[-1]["id"], limit=10_000)
@@ -194,7 +194,7 @@ def test_stop_under_load_is_graceful(field):
 def test_revocation_under_load(field):
     """Not one request of a revoked key is served after the command has returned, whichever loop it reaches."""
     field.key("victim", "openai")
-    stop, late = threading.Event(), []
+    stop, late, refused = threading.Event(), [], []
     returned = threading.Event()
 
     def hammer():
@@ -202,8 +202,13 @@ def test_revocation_under_load(field):
         while not stop.is_set():
             started_after = returned.is_set()
             client.send(request("/v1/chat/completions", field.keys["victim"], b'{"model":"gpt-4o","messages":[]}'))
-            if client.read_response().status == 200 and started_after:
+            response = client.read_response()
+            if response.status == 200 and started_after:
                 late.append(1)
+            refused.append(response.status == 401)
+            if response.get("connection") == "close":
+                client.close()
+                client = RawClient(field.port)
 
     threads = [threading.Thread(target=hammer, daemon=True) for _ in range(16)]
     for thread in threads:
@@ -216,6 +221,7 @@ def test_revocation_under_load(field):
     for thread in threads:
         thread.join(10)
     assert not late, f"{len(late)} requests were served after the revocation"
+    assert refused.count(False) > 50 and refused.count(True) > 50, "there was load before and after"
 
 
 def test_restart_keeps_keys_and_rows(make_world):

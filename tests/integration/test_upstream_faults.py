@@ -139,7 +139,7 @@ def test_hostile_answer_is_502_and_never_reused(world, name):
     response, _ = world.send_sample(samples.CHAT, key, script)
     assert response.status == 502, name
     upstream = world.upstreams["openai"]
-    assert upstream.connections[-1].gone.wait(5), "the connection is dropped"
+    assert upstream.last.connection.gone.wait(5), "the connection is dropped"
     assert len(upstream.requests) == 1
     assert row_of(world, key_name)["end_reason"] in ("upstream_invalid", "upstream_cut")
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "integration"))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "integration"))
 
 from harness.certs import Certificates  # noqa: E402
 from harness.process import Installation, Sandbox, clean_environment  # noqa: E402
@@ -29,8 +29,7 @@ class Gateway:
         self.certificates = Certificates(folder / "certs")
         self.ca = str(self.certificates.ca)
         self.record = folder / "record.jsonl"
-        self.sandbox = Sandbox(folder, "--record", self.record, "--secret-env", "SANDBOX_SECRET",
-                               environment=clean_environment(SANDBOX_SECRET=SECRET))
+        self.sandbox = Sandbox(folder, "--record", self.record, "--api-key", SECRET)
         self.daemon = Installation(folder / "chaperone", self.certificates)
         self.daemon.start()
         self.urls = {"plain": f"http://127.0.0.1:{self.daemon.port}", "tls": f"https://localhost:{self.daemon.tls_port}"}

@@ -169,18 +169,19 @@ GEMINI_ASK = {"contents": [{"role": "user", "parts": [{"text": "Grüß Gott"}]}]
 GEMINI_MODEL = "/v1beta/models/gemini-2.5-flash"
 
 
-def candidates(text, **extra):
-    return {"candidates": [{"content": {"role": "model", "parts": [{"text": text}]}, "index": 0}],
+def candidates(text, finish=None, **extra):
+    end = {"finishReason": finish} if finish else {}
+    return {"candidates": [{"content": {"role": "model", "parts": [{"text": text}]}, **end, "index": 0}],
             "modelVersion": "gemini-2.5-flash", "responseId": "r1", **extra}
 
 
 GEMINI_EARLY = {"promptTokenCount": 1200, "totalTokenCount": 1200, "serviceTier": "standard"}
 GEMINI_CHUNKS = [candidates("Ser\"usageMetadata\":{}", usageMetadata=GEMINI_EARLY), candidates("v", usageMetadata=GEMINI_EARLY),
-                 candidates("us 👋", usageMetadata=GEMINI_USAGE)]
+                 candidates("us 👋", "STOP", usageMetadata=GEMINI_USAGE)]
 GENERATE = Sample("generate", "gemini", f"{GEMINI_MODEL}:generateContent", GEMINI_ASK,
-                  candidates("Servus 👋", usageMetadata=GEMINI_USAGE), GEMINI_ROW)
+                  candidates("Servus 👋", "STOP", usageMetadata=GEMINI_USAGE), GEMINI_ROW)
 GENERATE_V1 = Sample("generate-v1", "gemini", "/v1/models/gemini-2.5-flash:generateContent", GEMINI_ASK,
-                     candidates("Servus 👋", usageMetadata=GEMINI_USAGE), GEMINI_ROW)
+                     candidates("Servus 👋", "STOP", usageMetadata=GEMINI_USAGE), GEMINI_ROW)
 GENERATE_STREAM = Sample("generate-stream", "gemini", f"{GEMINI_MODEL}:streamGenerateContent?alt=sse", GEMINI_ASK,
                          [sse(chunk, end=b"\r\n") for chunk in GEMINI_CHUNKS], GEMINI_ROW, "text/event-stream", True)
 GENERATE_ARRAY = Sample("generate-array", "gemini", f"{GEMINI_MODEL}:streamGenerateContent", GEMINI_ASK,

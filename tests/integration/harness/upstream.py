@@ -14,8 +14,8 @@ from .client import parse_head
 
 
 class Request:
-    def __init__(self, head, body):
-        self.head, self.body = head, body
+    def __init__(self, head, body, connection):
+        self.head, self.body, self.connection = head, body, connection
         self.line, self.headers = parse_head(head)
         self.method, self.target, self.version = self.line.split(" ")
 
@@ -105,7 +105,7 @@ class Connection:
 
     def read_request(self):
         head = self._take_until(b"\r\n\r\n")
-        request = Request(head, b"")
+        request = Request(head, b"", self)
         if request.get("transfer-encoding"):
             body = bytearray()
             while size := int(self._take_until(b"\r\n"), 16):
@@ -155,6 +155,8 @@ class Upstream:
             threading.Thread(target=connection.serve, daemon=True).start()
 
     def close(self):
+        if self.listener.fileno() < 0:
+            return
         # Without shutdown a thread blocked in accept keeps the port listening.
         self.listener.shutdown(socket.SHUT_RDWR)
         self.listener.close()

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Usage records whose every field follows from their id, so that a reader can tell whether one is whole.
+// Usage records whose every field follows from their id, so that a reader can tell whether one is
+// whole.
 #ifndef CH_TEST_STORE_RECORD_FIXTURE_H
 #define CH_TEST_STORE_RECORD_FIXTURE_H
 

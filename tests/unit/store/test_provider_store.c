@@ -90,9 +90,9 @@ static enum ch_err open_credential(const struct ch_provider_row *row, char *out)
     size_t size = 0;
     ch_provider_binding(row, &binding);
     assert_int_equal(ch_vault_reader_new(ch_store_vault(store), &reader), CH_OK);
-    enum ch_err err = ch_vault_open(
-        reader, &binding, (struct ch_span){(const char *)row->sealed, row->sealed_size}, plain,
-        &size);
+    enum ch_err err =
+        ch_vault_open(reader, &binding,
+                      (struct ch_span){(const char *)row->sealed, row->sealed_size}, plain, &size);
     ch_vault_reader_free(reader);
     memcpy(out, plain, size);
     out[size] = '\0';

@@ -17,8 +17,8 @@ static struct ch_why why;
 static struct ch_usage_journal *open_journal(unsigned loops, size_t ring, unsigned slots)
 {
     struct ch_usage_journal *journal = NULL;
-    enum ch_err err = ch_usage_journal_open(fixture_path("journal"), loops, ring, slots, &journal,
-                                            &why);
+    enum ch_err err =
+        ch_usage_journal_open(fixture_path("journal"), loops, ring, slots, &journal, &why);
     if (err)
         fail_msg("open: %s: %s", ch_err_name(err), why.text);
     return journal;
@@ -301,7 +301,8 @@ static void a_torn_record_costs_itself_only(void **state)
     }
     ch_usage_journal_close(journal);
     size_t ring = ring_start();
-    for (size_t at = ends[2]; at < ends[3] - 8; at++) { // every byte of record 3, without its padding
+    for (size_t at = ends[2]; at < ends[3] - 8;
+         at++) { // every byte of record 3, without its padding
         struct given given = {.fail_at_end = CH_ERR_IO}; // so that the journal stays as it is
         int64_t replayed;
         flip_byte(ring + at);
@@ -444,9 +445,9 @@ static void loses_nothing_between_threads(void **state)
 // What really happened, in memory that outlives the child. Each id is written by one loop only.
 struct truth {
     atomic_bool started;
-    atomic_uchar claiming[IDS + 1]; // set before the claim
-    atomic_uchar claimed[IDS + 1];  // set after it
-    atomic_uchar settled[IDS + 1];  // set after the settlement
+    atomic_uchar claiming[IDS + 1];  // set before the claim
+    atomic_uchar claimed[IDS + 1];   // set after it
+    atomic_uchar settled[IDS + 1];   // set after the settlement
     atomic_uchar committed[IDS + 1]; // set by the writer before it advances
 };
 
@@ -524,7 +525,8 @@ static void loses_nothing_to_kill_9(void **state)
     enum { ROUNDS = 60 };
     int64_t records = 0, crashes = 0;
     size_t size = sizeof(struct truth);
-    struct truth *truth = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    struct truth *truth =
+        mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     assert_true(truth != MAP_FAILED);
     for (int round = 0; round < ROUNDS; round++) {
         uint32_t delay_us;

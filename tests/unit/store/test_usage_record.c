@@ -55,8 +55,7 @@ static void refuses_every_other_length(void **state)
     struct ch_usage_record record = fixture_record(42, &texts), decoded;
     struct ch_span encoded = encode(&record, bytes);
     for (size_t len = 0; len <= sizeof bytes; len++) {
-        enum ch_err err =
-            ch_usage_record_decode((struct ch_span){encoded.ptr, len}, &decoded);
+        enum ch_err err = ch_usage_record_decode((struct ch_span){encoded.ptr, len}, &decoded);
         assert_int_equal(err, len == encoded.len ? CH_OK : CH_ERR_CORRUPT);
     }
 }
@@ -92,10 +91,8 @@ static void names_grades_and_reasons(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(gives_back_every_field),
-        cmocka_unit_test(cuts_what_is_too_long),
-        cmocka_unit_test(refuses_every_other_length),
-        cmocka_unit_test(refuses_unknown_enums),
+        cmocka_unit_test(gives_back_every_field),     cmocka_unit_test(cuts_what_is_too_long),
+        cmocka_unit_test(refuses_every_other_length), cmocka_unit_test(refuses_unknown_enums),
         cmocka_unit_test(names_grades_and_reasons),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

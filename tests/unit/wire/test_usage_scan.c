@@ -474,13 +474,13 @@ static void adds_compaction_once(void **state)
 #define COMPACTION(in, out)                                                                        \
     "{\"type\":\"compaction\",\"input_tokens\":" in ",\"output_tokens\":" out                      \
     ",\"cache_read_input_tokens\":0,\"cache_creation_input_tokens\":0}"
-#define ITERATIONS(list) "\"iterations\":[" list "]"
-    expect(
-        CH_USAGE_ANTHROPIC,
-        "{\"type\":\"message\",\"usage\":{" ITERATIONS(
-            COMPACTION("1000", "200") ",{\"input_tokens\":23,\"output_tokens\":10,\"type\":"
-                                      "\"message\"}") ",\"input_tokens\":23,\"output_tokens\":10}}",
-        "input=1023 output=210 | standard complete");
+#define ITERATIONS(list)  "\"iterations\":[" list "]"
+#define MESSAGE_ITERATION "{\"input_tokens\":23,\"output_tokens\":10,\"type\":\"message\"}"
+#define COMPACTED         ITERATIONS(COMPACTION("1000", "200") "," MESSAGE_ITERATION)
+    expect(CH_USAGE_ANTHROPIC,
+           "{\"type\":\"message\",\"usage\":{" COMPACTED
+           ",\"input_tokens\":23,\"output_tokens\":10}}",
+           "input=1023 output=210 | standard complete");
     expect(CH_USAGE_ANTHROPIC,
            MESSAGE_START MESSAGE_DELTA(
                "null", "{\"output_tokens\":10," ITERATIONS(COMPACTION("1000", "200")) "}")

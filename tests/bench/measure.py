@@ -1,0 +1,370 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The measures. Each gives rows for the table; rounds go through the targets in turn, and a ratio
+is the median of the ratios within a round, so that what slows the machine slows all of them."""
+
+import dataclasses
+import json
+import re
+import statistics
+import subprocess
+import time
+
+from stage import LOAD_CORE, BenchError, on_core, wait_for
+
+CONNECTIONS = 64
+ANSWER = "size-170"  # of the sandbox: a body of about 750 bytes
+STREAM_EVENTS, STREAM_GAP_US = 100, 5000
+HOLD_DRIP_MS = 2000
+HELD_FEW, HELD_MANY = 1000, 10000
+SPARE_DESCRIPTORS = 300  # of a proxy, beside two for each stream
+KEYS_FEW, KEYS_MANY = 10_000, 1_000_000
+
+PASS, MISS = "pass", "miss"
+
+
+@dataclasses.dataclass
+class Plan:
+    """How much is measured."""
+
+    rounds: int  # of loads and latencies
+    seconds: int  # of one load
+    latency_requests: int  # at one connection, a round
+    stream_rounds: int
+    held: list  # open streams
+    held_relays: bool  # also by the bare relays
+    keys_many: bool
+    store_seconds: int
+
+
+FULL = Plan(5, 3, 4000, 10, [HELD_FEW, HELD_MANY], True, True, 8)
+QUICK = Plan(3, 1, 1500, 3, [HELD_FEW], False, False, 2)
+
+
+@dataclasses.dataclass
+class Row:
+    what: str
+    values: dict  # target -> text
+    ratios: dict = dataclasses.field(default_factory=dict)  # bare relay -> chaperone's part of it
+    goal: str = ""
+    verdict: str = ""
+
+
+def verdict(is_reached):
+    return PASS if is_reached else MISS
+
+
+def ratios(by_target):
+    """chaperone over each relay: the median over the rounds."""
+    own = by_target.get("chaperone", [])
+    return {
+        name: statistics.median(a / b for a, b in zip(own, values, strict=True))
+        for name, values in by_target.items()
+        if name in ("nginx", "haproxy") and all(value > 0 for value in values)
+    }
+
+
+def medians(by_target, form):
+    return {name: form.format(statistics.median(values)) for name, values in by_target.items()}
+
+
+def ratio_verdict(found, limit, relay="nginx"):
+    return verdict(found[relay] <= limit) if relay in found else ""
+
+
+# ---- load: 64 connections
+
+
+def chat_body(size, **extra):
+    """A chat request of `size` bytes. The prompt has line ends and quotes, as prompts do."""
+    prose = 'The relay reads "all of it", line by line,\nand forgets what it does not need. '
+
+    def body(text):
+        messages = [{"role": "user", "content": text}]
+        return json.dumps({"model": "gpt-4o-mini", "temperature": 0.2, **extra, "messages": messages})
+
+    text = (prose * (size // len(prose) + 1))[:size]
+    while len(body(text)) > size:
+        text = text[: -max(1, (len(body(text)) - size) // 2)]
+    return body(text + "." * (size - len(body(text))))
+
+
+def settle(process):
+    """Waits until the process has nothing left to do: its writer included."""
+    seen = -1.0
+
+    def is_quiet():
+        nonlocal seen
+        before, seen = seen, process.cpu_seconds()
+        return seen == before
+
+    wait_for(f"{process.name} at rest", is_quiet, every=0.15)
+
+
+@dataclasses.dataclass
+class Load:
+    cpu_us: float  # of the proxy, an exchange
+    rate: float  # exchanges a second
+    busy: float  # part of its core
+    exchanges: int
+    errors: int
+
+
+def load_once(stage, name, body_file, directives, seconds):
+    process = stage.process(name)
+    url = f"http://127.0.0.1:{stage.port_of(name, 'load')}"
+    settle(process)
+    cpu = process.cpu_seconds()
+    command = [
+        "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--timeout", "10s",
+        "-s", stage.templates / "post.lua", url, "--", stage.token_of(name, "load"), body_file, directives,
+    ]
+    run = subprocess.run(
+        on_core(LOAD_CORE, command), stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        timeout=seconds + 30,
+    )
+    found = re.search(r"requests (\d+) us (\d+) errors (\d+)", run.stdout)
+    if run.returncode != 0 or not found:
+        raise BenchError(f"wrk: {run.stderr.strip()} {run.stdout.strip()}")
+    exchanges, took_us, errors = map(int, found.groups())
+    busy = (process.cpu_seconds() - cpu) * 1e6 / took_us
+    settle(process)
+    if exchanges == 0:
+        raise BenchError(f"{name}: not one exchange")
+    spent = (process.cpu_seconds() - cpu) * 1e6
+    return Load(spent / exchanges, exchanges * 1e6 / took_us, busy, exchanges, errors)
+
+
+def measure_load(stage, plan, what, body, directives, limit):
+    body_file = stage.folder / "body.json"
+    body_file.write_text(body)
+    loads = {name: [] for name in stage.targets()}
+    for name in loads:  # warm: connections, caches, branch predictors
+        load_once(stage, name, body_file, directives, 1)
+    rows_before = stage.usage_rows()
+    for _ in range(plan.rounds):
+        for name in loads:
+            loads[name].append(load_once(stage, name, body_file, directives, plan.seconds))
+    cpu = {name: [load.cpu_us for load in of] for name, of in loads.items()}
+    rate = {name: [load.rate for load in of] for name, of in loads.items()}
+    found = ratios(cpu)
+    cost = Row(f"{what}: CPU µs an exchange", medians(cpu, "{:.1f}"), found, f"≤ {limit} × nginx")
+    cost.verdict = ratio_verdict(found, limit)
+    return [
+        cost,
+        Row(f"{what}: exchanges a second", medians(rate, "{:,.0f}"), ratios(rate)),
+        busy_row(what, loads),
+        *honesty_rows(stage, what, loads, rows_before),
+    ]
+
+
+def busy_row(what, loads):
+    busy = {name: [100 * load.busy for load in of] for name, of in loads.items()}
+    return Row(f"{what}: its core's use, %", medians(busy, "{:.0f}"))
+
+
+def honesty_rows(stage, what, loads, rows_before):
+    """Nothing failed, and each exchange has its row in the database. wrk cuts at most its 64
+    connections at the end of a round; these have rows too."""
+    own = loads["chaperone"]
+    exchanges = sum(load.exchanges for load in own)
+    rows = stage.usage_rows() - rows_before
+    is_complete = exchanges <= rows <= exchanges + len(own) * CONNECTIONS
+    errors = {name: sum(load.errors for load in of) for name, of in loads.items()}
+    return [
+        Row(f"{what}: errors", {name: str(count) for name, count in errors.items()},
+            goal="0", verdict=verdict(errors["chaperone"] == 0)),
+        Row(f"{what}: usage rows of {exchanges:,} exchanges", {"chaperone": f"{rows:,}"},
+            goal="all", verdict=verdict(is_complete)),
+    ]
+
+
+def measure_small(stage, plan):
+    return measure_load(stage, plan, "300 B prompt, 750 B answer", chat_body(300), ANSWER, 1.0)
+
+
+def measure_large(stage, plan):
+    return measure_load(stage, plan, "100 KB prompt", chat_body(100_000), ANSWER, 1.3)
+
+
+def measure_burst(stage, plan):
+    body = chat_body(300, stream=True, stream_options={"include_usage": True})
+    rows = measure_load(stage, plan, "streamed answer, 100 events at once", body, "events-100", 1.0)
+    rows[0].goal = rows[0].verdict = ""  # design.md sets none
+    return rows
+
+
+# ---- one connection
+
+
+def parse_lines(text):
+    return {name: int(value) for name, value in (line.split("\t") for line in text.splitlines())}
+
+
+def measure_latency(stage, plan):
+    names = ["direct", *stage.targets()]
+    took = {name: [] for name in names}
+    for _ in range(plan.rounds):
+        for name in names:
+            answer = stage.tool(
+                "bench_latency", stage.port_of(name, "load"), stage.token_of(name, "load"),
+                plan.latency_requests, ANSWER,
+            )
+            took[name].append(parse_lines(answer))
+    rows = []
+    for part, label in (("p50_ns", "p50"), ("p99_ns", "p99")):
+        us = {name: [one[part] / 1000 for one in of] for name, of in took.items()}
+        added = {name: [a - d for a, d in zip(us[name], us["direct"], strict=True)] for name in names[1:]}
+        found = ratios(added)
+        row = Row(f"one connection: added {label}, µs", medians(added, "{:.0f}"), found, "≤ 1.0 × nginx")
+        row.values["direct"] = f"{statistics.median(us['direct']):.0f} (whole)"
+        row.verdict = ratio_verdict(found, 1.0)
+        rows.append(row)
+    return rows
+
+
+# ---- streams
+
+
+def measure_streams(stage, plan):
+    names = ["direct", *stage.targets()]
+    targets = [f"{stage.port_of(name, 'streams')}:{stage.token_of(name, 'streams')}" for name in names]
+    answer = stage.tool(
+        "bench_stream", stage.stream_upstream_port, STREAM_EVENTS, STREAM_GAP_US, plan.stream_rounds, *targets
+    )
+    timed = [[int(field) for field in line.split()] for line in answer.splitlines()]
+    rows = []
+    for column, what, limit_us in (
+        (2, "stream: added time to first byte, µs", 100),
+        (3, "stream, an event each 5 ms: added delay p50, µs", None),
+        (4, "stream, an event each 5 ms: added delay p99, µs", None),
+    ):
+        us = {name: [line[column] / 1000 for line in timed if line[1] == i] for i, name in enumerate(names)}
+        added = {name: [a - d for a, d in zip(us[name], us["direct"], strict=True)] for name in names[1:]}
+        row = Row(what, medians(added, "{:.0f}"), ratios(added))
+        row.values["direct"] = f"{statistics.median(us['direct']):.0f} (whole)"
+        if limit_us:
+            row.goal = f"≤ {limit_us} µs"
+            row.verdict = verdict(statistics.median(added["chaperone"]) <= limit_us)
+        rows.append(row)
+    return rows
+
+
+# ---- memory
+
+
+def hold(stage, name, count):
+    """Resident MB of a proxy while `count` streams are open and have each had some events."""
+    command = [
+        stage.tools / "bench_hold", stage.port_of(name, "hold"), stage.token_of(name, "hold"), count,
+        f"events-1000, drip-{HOLD_DRIP_MS}ms",
+    ]
+    holder = stage.start(
+        "bench_hold", LOAD_CORE, command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    if holder.child.stdout.readline().strip() != "open":
+        holder.child.wait()
+        holder.check()
+    time.sleep(2.2 * HOLD_DRIP_MS / 1000)
+    resident = stage.process(name).memory_mb()
+    holder.child.stdin.close()
+    ended = parse_lines(holder.child.stdout.read())["ended"]
+    holder.child.wait()
+    stage.stop(holder)
+    if ended:
+        raise BenchError(f"{name}: {ended} of {count} streams ended early")
+    return resident
+
+
+def measure_memory(stage, plan):
+    stage.stop_chaperone()
+    stage.start_chaperone()  # what the loads left in the allocator is not part of this
+    possible = (stage.descriptors - SPARE_DESCRIPTORS) // 2
+    names = stage.targets() if plan.held_relays else ["chaperone"]
+    rows = [Row("idle, fresh: resident MB", {name: f"{stage.process(name).memory_mb():.1f}" for name in names})]
+    for count in plan.held:
+        held = min(count, possible)
+        values = {name: f"{hold(stage, name, held):.1f}" for name in names}
+        note = "" if held == count else f" ({count:,} need a higher descriptor limit)"
+        row = Row(f"{held:,} open streams: resident MB{note}", values)
+        if count == HELD_MANY:
+            row.goal = "≤ 400 MB"
+            row.verdict = verdict(float(values["chaperone"]) <= 400) if held == count else ""
+        rows.append(row)
+    return rows
+
+
+# ---- keys
+
+
+def fill(stage, count):
+    """Makes keys with the daemon down; returns the seconds that its start then took."""
+    stage.stop_chaperone()
+    stage.tool("bench_keys", stage.config, "sandbox", count, seconds=150)
+    return stage.start_chaperone()
+
+
+def measure_keys(stage, plan):
+    start_few = fill(stage, KEYS_FEW)
+    few_mb = stage.process("chaperone").memory_mb()
+    rows = [
+        Row("idle, 10,000 keys: resident MB", {"chaperone": f"{few_mb:.1f}"},
+            goal="≤ 20 MB", verdict=verdict(few_mb <= 20)),
+        Row("start with 10,000 keys: seconds", {"chaperone": f"{start_few:.2f}"}),
+    ]
+    if plan.keys_many:
+        rows += measure_many_keys(stage, plan, few_mb)
+    return rows
+
+
+def measure_many_keys(stage, plan, few_mb):
+    body_file = stage.folder / "body.json"
+    body_file.write_text(chat_body(300))
+
+    def cpu_us():
+        of = [load_once(stage, "chaperone", body_file, ANSWER, plan.seconds) for _ in range(2)]
+        return min(load.cpu_us for load in of)
+
+    cpu_few = cpu_us()
+    start = fill(stage, KEYS_MANY - KEYS_FEW)
+    many_mb = stage.process("chaperone").memory_mb()
+    key_bytes = (many_mb - few_mb) * 1e6 / (KEYS_MANY - KEYS_FEW)
+    slower = cpu_us() / cpu_few
+    return [
+        Row("start with 1,000,000 keys: seconds", {"chaperone": f"{start:.1f}"},
+            goal="≤ 5 s", verdict=verdict(start <= 5)),
+        Row("1,000,000 keys: resident bytes a key", {"chaperone": f"{key_bytes:.0f}"},
+            goal="≤ 300 B", verdict=verdict(key_bytes <= 300)),
+        Row("1,000,000 keys: CPU an exchange, against 10,000 keys", {"chaperone": f"{slower:.2f} ×"},
+            goal="≤ 1.05 ×", verdict=verdict(slower <= 1.05)),
+    ]
+
+
+# ---- the store
+
+
+def measure_store(stage, plan):
+    folder = stage.folder / "store"
+    folder.mkdir()
+    answer = stage.tool("bench_store", plan.store_seconds, 1000, folder, seconds=plan.store_seconds + 60)
+    found = dict(line.split("\t")[:2] for line in answer.splitlines())
+    rate = float(found["usage_rows_per_s"])
+    return [
+        Row("usage rows a second into SQLite", {"chaperone": f"{rate:,.0f}"},
+            goal="≥ 100,000", verdict=verdict(rate >= 100_000)),
+        Row("the same: CPU µs a row", {"chaperone": found["writer_cpu_us"]}),
+        Row("a claim and a settlement in the journal, ns", {"chaperone": found["journal_settle_ns"]}),
+        Row("a credential opened, ns", {"chaperone": found["vault_open_ns"]}),
+    ]
+
+
+# In this order: memory is measured on a fresh daemon, and keys stay once they are made.
+MEASURES = {
+    "small": measure_small,
+    "large": measure_large,
+    "burst": measure_burst,
+    "latency": measure_latency,
+    "streams": measure_streams,
+    "memory": measure_memory,
+    "keys": measure_keys,
+    "store": measure_store,
+}

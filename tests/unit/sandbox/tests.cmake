@@ -1,0 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
+ch_unit_test(sandbox template)
+ch_unit_test(sandbox answer PkgConfig::JANSSON)
+ch_unit_test(sandbox sandbox)
