@@ -40,6 +40,9 @@ void ch_proxy_drain(struct ch_proxy_loop *pl);
 // On the loop's thread: what is still in flight ends with CH_END_SHUTDOWN.
 void ch_proxy_abort(struct ch_proxy_loop *pl);
 
+// Connections of clients that are still open, with an exchange, with output waiting, or idle. Any thread.
+int64_t ch_proxy_client_count(const struct ch_proxy *proxy);
+
 struct ch_proxy_counters {
     int64_t exchanges, denied, connections;
 };

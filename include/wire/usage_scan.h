@@ -52,6 +52,7 @@ struct ch_usage_scan {
     int64_t delta_events; // stream events that carried generated content (≈ output tokens when no
                           // usage comes)
     int64_t broken_documents;
+    bool has_seen_usage; // the last usage that was stated is well-formed
     bool is_complete; // the provider's final usage was seen (terminal event, last chunk, plain
                       // body)
     bool is_error;    // a document was an error object (`error` member, `"type":"error"`)
@@ -71,7 +72,7 @@ struct ch_usage_scan {
     uint8_t head_len;
     char head[8]; // the document's first bytes, to tell "[DONE]"
     struct ch_usage_event event;
-    bool has_seen_usage, has_finished;
+    bool has_finished;
     // OpenRouter: what it charged, and what the caller's own upstream account was charged beside it
     bool is_byok;
     int64_t cost_nano, upstream_cost_nano; // -1: not stated

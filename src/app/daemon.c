@@ -23,6 +23,8 @@
 #define LOOPS_MAX        64
 #define RESOLVER_THREADS 2
 #define DRAIN_POLL_MS    20
+#define LOCK_WAIT_MS     5000
+#define LOCK_POLL_MS     50
 
 struct daemon;
 
@@ -46,7 +48,6 @@ struct lane {
 struct daemon {
     const struct ch_config *config;
     int64_t started_ns;
-    struct ch_secret *master_key;
     struct ch_store *store;
     struct ch_usage_journal *journal;
     struct ch_registry *registry;
@@ -65,14 +66,24 @@ struct daemon {
 
 static enum ch_err start_store(struct daemon *d, struct ch_why *why)
 {
-    enum ch_err err = ch_config_master_key(d->config, &d->master_key, why);
-    return err ? err : ch_store_open(d->config->database, d->master_key, false, &d->store, why);
+    struct ch_secret *master_key;
+    enum ch_err err = ch_config_master_key(d->config, &master_key, why);
+    if (err)
+        return err;
+    int64_t deadline_ns = ch_clock_mono_ns() + LOCK_WAIT_MS * CH_NS_PER_MS;
+    // A command in direct mode, or the daemon that this one follows, may hold the lock for a
+    // moment.
+    while ((err = ch_store_open(d->config->database, master_key, false, &d->store, why)) ==
+               CH_ERR_CONFLICT &&
+           ch_clock_mono_ns() < deadline_ns)
+        usleep(LOCK_POLL_MS * 1000);
+    ch_secret_free(master_key); // the vault holds what it derived from it
+    return err;
 }
 
 static void stop_store(struct daemon *d)
 {
     ch_store_close(d->store);
-    ch_secret_free(d->master_key);
 }
 
 static enum ch_err start_journal(struct daemon *d, struct ch_why *why)
@@ -250,14 +261,15 @@ static void tell_lanes(struct daemon *d, ch_loop_fn fn)
             ch_loop_stop(d->lanes[i].loop); // its letterbox is full: it ends without manners
 }
 
-// Exchanges in flight may finish; what is still running at the deadline is cut and settled as such.
+// Exchanges may finish and their answers reach the client; what is still running at the deadline is
+// cut and settled as such.
 static void drain(struct daemon *d)
 {
     int64_t deadline_ns = ch_clock_mono_ns() + d->config->timeouts.shutdown * CH_NS_PER_MS;
     tell_lanes(d, drain_lane);
     do
         usleep(DRAIN_POLL_MS * 1000);
-    while (ch_usage_journal_inflight(d->journal) > 0 && ch_clock_mono_ns() < deadline_ns);
+    while (ch_proxy_client_count(d->proxy) > 0 && ch_clock_mono_ns() < deadline_ns);
     tell_lanes(d, abort_lane);
 }
 

@@ -10,6 +10,7 @@
 #define LOOP_BITS    8
 #define LOOP_SHIFT   COUNTER_BITS
 #define MS_SHIFT     (COUNTER_BITS + LOOP_BITS)
+#define MS_MAX       ((INT64_C(1) << 40) - 1) // the year 2059: half the range is left to count on
 
 const char ch_base62_digits[63] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
@@ -58,6 +59,8 @@ int64_t ch_id_next(struct ch_id_source *source, int64_t wall_ms)
     int64_t last_ms = source->last >> MS_SHIFT;
     int64_t ms = wall_ms - EPOCH_MS;
     int64_t id;
+    if (ms > MS_MAX) // a clock that is off by decades must not make ids negative
+        ms = MS_MAX;
     if (ms > last_ms) {
         id = ms << MS_SHIFT | (int64_t)source->loop << LOOP_SHIFT;
     } else {

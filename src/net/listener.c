@@ -108,6 +108,22 @@ static enum ch_err remove_stale_socket(const union address *address)
     return unlink(address->local.sun_path) == 0 ? CH_OK : CH_ERR_IO;
 }
 
+// SO_REUSEPORT lets any process of the same user share the port, another daemon included. The first
+// loop therefore asks once without it whether the port is free.
+static enum ch_err check_port_is_free(const union address *address, socklen_t size)
+{
+    int on = 1;
+    int fd = socket(address->any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return CH_ERR_IO;
+    enum ch_err err = CH_OK;
+    if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) || bind(fd, &address->any, size) ||
+        listen(fd, 1))
+        err = errno == EADDRINUSE ? CH_ERR_CONFLICT : CH_ERR_IO;
+    close(fd);
+    return err;
+}
+
 static enum ch_err bind_and_listen(struct ch_listener *listener, const union address *address,
                                    socklen_t size)
 {
@@ -120,12 +136,16 @@ static enum ch_err bind_and_listen(struct ch_listener *listener, const union add
                setsockopt(listener->fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on)) {
         return CH_ERR_IO;
     }
+    // The mode of the descriptor becomes the mode of a Unix socket's file: it is never wider, not
+    // even for a moment.
+    if (address->any.sa_family == AF_UNIX && fchmod(listener->fd, 0660) != 0)
+        return CH_ERR_IO;
     if (bind(listener->fd, &address->any, size) || listen(listener->fd, BACKLOG))
         return errno == EADDRINUSE ? CH_ERR_CONFLICT : CH_ERR_IO;
     if (address->any.sa_family == AF_UNIX) {
         ch_span_copy(ch_span_of(address->local.sun_path), listener->unix_path,
                      sizeof listener->unix_path);
-        return chmod(listener->unix_path, 0660) == 0 ? CH_OK : CH_ERR_IO;
+        return CH_OK;
     }
     union address bound;
     socklen_t bound_size = sizeof bound;
@@ -201,6 +221,10 @@ static enum ch_err open_listener(struct ch_listener *listener, const char *text)
     union address address;
     socklen_t size;
     enum ch_err err = parse_address(text, &address, &size);
+    if (err)
+        return err;
+    if (!is_unix(text) && ch_loop_index(listener->loop) == 0)
+        err = check_port_is_free(&address, size);
     if (err)
         return err;
     listener->fd = socket(address.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);

@@ -54,7 +54,9 @@ static enum ch_grade measure(const struct exchange *x, enum ch_end_reason reason
     ch_usage_raw_init(&raw);
     if (x->observes)
         raw = x->usage.raw;
-    if (!x->observes || !x->usage.is_complete || ch_usage_raw_is_empty(&raw)) {
+    // A plain document that arrived whole states its final usage, whatever else it lacks.
+    bool is_whole = reason == CH_END_DONE && !x->is_sse && x->observes && x->usage.has_seen_usage;
+    if (!x->observes || !(x->usage.is_complete || is_whole) || ch_usage_raw_is_empty(&raw)) {
         grade = reason == CH_END_DONE ? CH_GRADE_ESTIMATED : CH_GRADE_PARTIAL;
         estimate(x, &raw);
     }

@@ -106,6 +106,11 @@ void ch_proxy_abort(struct ch_proxy_loop *pl)
     }
 }
 
+int64_t ch_proxy_client_count(const struct ch_proxy *proxy)
+{
+    return atomic_load_explicit(&proxy->client_count, memory_order_relaxed);
+}
+
 void ch_proxy_loop_counters(const struct ch_proxy_loop *pl, struct ch_proxy_counters *counters_out)
 {
     *counters_out = (struct ch_proxy_counters){

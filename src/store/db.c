@@ -102,6 +102,34 @@ static enum ch_err fail(struct ch_db *db, struct ch_why *why)
                       sqlite3_errmsg(db->handle));
 }
 
+static const char begin_write[] = "BEGIN IMMEDIATE", begin_read[] = "BEGIN";
+static const char commit[] = "COMMIT", rollback[] = "ROLLBACK";
+
+// Ahead of time, because a rollback must not fail for want of memory.
+static enum ch_err prepare_transactions(struct ch_db *db, struct ch_why *why)
+{
+    static const char *const texts[] = {begin_write, begin_read, commit, rollback};
+    struct sqlite3_stmt *stmt;
+    enum ch_err err = CH_OK;
+    for (size_t i = 0; !err && i < sizeof texts / sizeof *texts; i++)
+        err = ch_db_prepare(db, texts[i], &stmt, why);
+    return err;
+}
+
+// A file system that cannot share memory keeps the old journal mode without an error.
+static enum ch_err require_wal(struct ch_db *db, struct ch_why *why)
+{
+    static const char sql[] = "PRAGMA journal_mode";
+    struct sqlite3_stmt *stmt;
+    enum ch_err err = ch_db_prepare(db, sql, &stmt, why);
+    if (err || (err = ch_db_step(db, stmt, why)))
+        return err;
+    if (!ch_span_eq(ch_db_text(stmt, 0), CH_SPAN("wal")))
+        err = ch_why_set(why, CH_ERR_IO, "the file system of the database cannot hold a WAL");
+    ch_db_reset(stmt);
+    return err;
+}
+
 static bool set_option(sqlite3 *handle, int option, int on)
 {
     return sqlite3_db_config(handle, option, on, NULL) == SQLITE_OK;
@@ -144,6 +172,10 @@ enum ch_err ch_db_open(const char *path, enum ch_db_mode mode, struct ch_db **db
         err = fail(db, why);
     else
         err = ch_db_script(db, mode == CH_DB_READER ? reader_setup : writer_setup, why);
+    if (!err)
+        err = require_wal(db, why);
+    if (!err)
+        err = prepare_transactions(db, why);
     if (err)
         ch_db_close(db);
     else
@@ -194,19 +226,16 @@ static enum ch_err run_constant(struct ch_db *db, const char *sql, struct ch_why
 
 enum ch_err ch_db_begin(struct ch_db *db, struct ch_why *why)
 {
-    static const char write[] = "BEGIN IMMEDIATE", read[] = "BEGIN";
-    return run_constant(db, db->mode == CH_DB_WRITER ? write : read, why);
+    return run_constant(db, db->mode == CH_DB_WRITER ? begin_write : begin_read, why);
 }
 
 enum ch_err ch_db_commit(struct ch_db *db, struct ch_why *why)
 {
-    static const char commit[] = "COMMIT";
     return run_constant(db, commit, why);
 }
 
 void ch_db_rollback(struct ch_db *db)
 {
-    static const char rollback[] = "ROLLBACK";
     if (sqlite3_get_autocommit(db->handle))
         return; // the failure has rolled back by itself
     // Cannot fail in a way that leaves the transaction open: what is not in the log was never

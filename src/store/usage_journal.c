@@ -405,8 +405,9 @@ static bool is_in_flight(const struct replay *replay, const struct ch_journal_sl
         slot->asked_size > CH_RECORD_MODEL || slot->sent_size > CH_RECORD_MODEL ||
         slot->checksum != slot_checksum(&replay->journal->file, slot))
         return false;
-    // A loop settles one after another, so at most its last record can have left its slot behind.
-    bool is_recorded = settled_at && (settled_at <= replay->tail || id == replay->last_id);
+    // A loop settles one after another, so at most its last record has left its slot behind: either
+    // that record is still in the ring, or the writer had time to take it out.
+    bool is_recorded = id == replay->last_id || (settled_at && settled_at <= replay->tail);
     return !is_recorded;
 }
 

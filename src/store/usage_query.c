@@ -198,8 +198,8 @@ static const struct column row_columns[] = {
     "cost_nano_usd, catalogue_name, latency_us, nullif(first_byte_us, -1), added_us, "             \
     "iif(output_us > 0, (all_output_tokens * 1000000 + output_us / 2) / output_us, NULL), "        \
     "request_bytes, response_bytes, upstream_id, user_agent_name, client_address, rule_name "      \
-    "FROM usage_named WHERE started_at_ms >= ?1 AND started_at_ms < ?2 "                           \
-    "AND (?7 IS NULL OR model_sent_name = ?7 OR model_asked_name = ?7) AND " FILTER
+    "FROM usage_named WHERE "                                                                      \
+    "(?7 IS NULL OR model_sent_name = ?7 OR model_asked_name = ?7) AND " FILTER
 
 struct list {
     const struct ch_usage_filter *filter;
@@ -234,7 +234,10 @@ static enum ch_err append_rows(struct ch_db *db, struct sqlite3_stmt *stmt, stru
 static enum ch_err list_after(struct ch_db *db, struct list *list, int64_t from, int64_t to,
                               struct ch_why *why)
 {
-    static const char sql[] = SELECT_ROWS "AND id > ?9 ORDER BY id LIMIT ?10";
+    // The signs keep the index by time out of it: these rows must come by id.
+    static const char sql[] =
+        SELECT_ROWS "AND +started_at_ms >= ?1 AND +started_at_ms < ?2 AND id > ?9 "
+                    "ORDER BY id LIMIT ?10";
     struct sqlite3_stmt *stmt;
     enum ch_err err = ch_db_prepare(db, sql, &stmt, why);
     if (err)
@@ -248,7 +251,8 @@ static enum ch_err list_after(struct ch_db *db, struct list *list, int64_t from,
 static enum ch_err list_newest(struct ch_db *db, struct list *list, int64_t from, int64_t to,
                                struct ch_why *why)
 {
-    static const char sql[] = SELECT_ROWS "ORDER BY started_at_ms DESC, id DESC LIMIT ?9";
+    static const char sql[] = SELECT_ROWS "AND started_at_ms >= ?1 AND started_at_ms < ?2 "
+                                          "ORDER BY started_at_ms DESC, id DESC LIMIT ?9";
     struct sqlite3_stmt *stmt;
     enum ch_err err = ch_db_prepare(db, sql, &stmt, why);
     if (err)

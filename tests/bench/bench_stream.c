@@ -80,24 +80,22 @@ static void wait_until(int64_t due_ns)
         continue;
 }
 
+// The head goes first and alone, as with providers, whose first token takes its time.
 static void answer_stream(const struct upstream *u, int fd)
 {
-    char chunk[CHUNK_MAX + 8], first[sizeof stream_head + CHUNK_MAX];
-    size_t size = put_chunk(chunk, event_text), head = sizeof stream_head - 1;
-    memcpy(first, stream_head, head);
-    memcpy(first + head, chunk, size);
+    char chunk[CHUNK_MAX];
+    size_t size = put_chunk(chunk, event_text);
     int64_t start_ns = bench_now_ns();
-    atomic_store(&sent_ns[0], start_ns);
-    bench_send(fd, first, head + size);
-    for (size_t i = 1; i < u->events; i++) {
+    bench_send(fd, stream_head, sizeof stream_head - 1);
+    for (size_t i = 0; i < u->events; i++) {
         if (u->gap_ns)
-            wait_until(start_ns + (int64_t)i * u->gap_ns);
+            wait_until(start_ns + (int64_t)(i + 1) * u->gap_ns);
         atomic_store(&sent_ns[i], bench_now_ns());
         bench_send(fd, chunk, size);
     }
     size = put_chunk(chunk, trail_text);
-    memcpy(chunk + size, "0\r\n\r\n", 5);
-    bench_send(fd, chunk, size + 5);
+    bench_send(fd, chunk, size);
+    bench_send(fd, "0\r\n\r\n", 5);
 }
 
 static void accept_connection(struct upstream *u)
@@ -179,29 +177,68 @@ static void open_target(struct target *target, char *text)
     target->request_size = bench_request(colon + 1, true, "none", target->request);
 }
 
-// Follows the ends of events ("\n\n"; framing never holds it) and of the stream ("0\r\n\r\n").
+// Follows a chunked answer (RFC 9112 §7.1) and counts the ends of its events ("\n\n").
 struct reader {
-    size_t events;
-    char tail[5]; // the last bytes read
+    enum { IN_HEAD, IN_SIZE, IN_DATA, BEHIND_DATA, BEHIND_LAST, AT_END } state;
+    size_t events, left; // bytes of the chunk
+    char tail[4];        // the last bytes of the head
+    char last;           // of the data
 };
 
-static bool read_byte(struct reader *r, char byte)
+static void read_head_byte(struct reader *r, char byte)
 {
     memmove(r->tail, r->tail + 1, sizeof r->tail - 1);
-    r->tail[4] = byte;
-    r->events += byte == '\n' && r->tail[3] == '\n';
-    return memcmp(r->tail, "0\r\n\r\n", 5) == 0;
+    r->tail[3] = byte;
+    if (memcmp(r->tail, "\r\n\r\n", 4) == 0)
+        r->state = IN_SIZE;
+}
+
+static void read_size_byte(struct reader *r, char byte)
+{
+    static const char digits[] = "0123456789abcdef";
+    const char *digit = memchr(digits, byte | 0x20, 16);
+    if (digit)
+        r->left = r->left << 4 | (size_t)(digit - digits);
+    else if (byte == '\n')
+        r->state = r->left ? IN_DATA : BEHIND_LAST;
+}
+
+static void read_byte(struct reader *r, char byte)
+{
+    switch (r->state) {
+    case IN_HEAD:
+        read_head_byte(r, byte);
+        break;
+    case IN_SIZE:
+        read_size_byte(r, byte);
+        break;
+    case IN_DATA:
+        r->events += byte == '\n' && r->last == '\n';
+        r->last = byte;
+        if (--r->left == 0)
+            r->state = BEHIND_DATA;
+        break;
+    case BEHIND_DATA:
+        if (byte == '\n')
+            r->state = IN_SIZE;
+        break;
+    case BEHIND_LAST: // the empty line
+        if (byte == '\n')
+            r->state = AT_END;
+        break;
+    case AT_END:
+        bench_fail("bytes behind the answer");
+    }
 }
 
 // One stream; the way of each event goes into `delays_ns`. Returns the time to the first byte.
 static int64_t time_stream(struct target *target, size_t events, int64_t *delays_ns)
 {
     static char bytes[READ_MAX];
-    struct reader reader = {0};
+    struct reader reader = {.state = IN_HEAD};
     int64_t first_ns = 0, start_ns = bench_now_ns();
-    bool is_over = false;
     bench_send(target->fd, target->request, target->request_size);
-    while (!is_over) {
+    while (reader.state != AT_END) {
         ssize_t got = recv(target->fd, bytes, sizeof bytes, 0);
         int64_t now_ns = bench_now_ns();
         size_t had = reader.events;
@@ -212,7 +249,7 @@ static int64_t time_stream(struct target *target, size_t events, int64_t *delays
         if (!first_ns)
             first_ns = now_ns;
         for (ssize_t i = 0; i < got; i++)
-            is_over = read_byte(&reader, bytes[i]);
+            read_byte(&reader, bytes[i]);
         for (size_t i = had; i < reader.events && i < events; i++)
             delays_ns[i] = now_ns - atomic_load(&sent_ns[i]);
     }

@@ -143,6 +143,20 @@ def test_write_stall_is_cut(make_world):
     client.close()
 
 
+@pytest.mark.parametrize("leave", ["close", "reset"])
+def test_abort_while_uploading(world, settled, leave):
+    """A request that never became whole went nowhere and has no row."""
+    name, key = world.fresh_key("openai")
+    data = request("/v1/chat/completions", key, b'{"model":"gpt-4o","x":"' + b"b" * (4 << 20) + b'"}')
+    for at in (300, 100_000, len(data) - 1):
+        client = world.connect()
+        client.send(data[:at])
+        time.sleep(0.05)
+        getattr(client, leave)()
+    time.sleep(0.5)
+    assert not world.upstreams["openai"].requests and not world.usage("--key", name)
+
+
 def test_slow_upload_to_a_slow_provider(world, settled):
     """A provider that reads slowly stops the client, and nothing is lost."""
     _, key = world.fresh_key("openai")

@@ -41,7 +41,7 @@ def test_answer_drips(world, sample):
 
 @pytest.mark.parametrize("sample", samples.STREAMS, ids=repr)
 def test_chunks_of_odd_sizes(world, sample):
-    run_all(world, sample, [reply(chunked(slices(sample.answer, size))) for size in (1, 2, 3, 5, 17, 64, 1000)])
+    run_all(world, sample, [reply(chunked(slices(sample.answer, size), content_type=sample.content_type)) for size in (1, 2, 3, 5, 17, 64, 1000)])
 
 
 def test_chunk_extensions_stay_behind(world):

@@ -12,7 +12,7 @@ import pytest
 from harness.world import SECRETS, ask, wire
 from harness import samples
 from harness.client import request
-from harness.process import Installation, Process, BINARY, free_port
+from harness.process import BINARY, Installation, Process, clean_environment, free_port
 from harness.upstream import chunked, reply, stall
 
 
@@ -206,3 +206,22 @@ def test_reload_keeps_serving(make_world):
     world.daemon.child.send_signal(signal.SIGHUP)
     time.sleep(0.3)
     assert world.exchange(ask(samples.CHAT, key)).status == 200 and world.daemon.pid == pid and world.daemon.is_running()
+
+
+def test_readiness_is_told_to_systemd(installation):
+    """READY=1 when it serves, STOPPING=1 when it ends, as a notify service promises."""
+    path = installation.folder / "notify.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(path))
+        listener.settimeout(10)
+        installation.start(environment=clean_environment(NOTIFY_SOCKET=str(path)))
+        assert b"READY=1" in listener.recv(4096)
+        installation.stop()
+        assert b"STOPPING=1" in listener.recv(4096)
+
+
+def test_admin_socket_is_private(installation):
+    installation.start()
+    mode = stat.S_IMODE((installation.folder / "chaperone.sock").stat().st_mode)
+    installation.stop()
+    assert mode == 0o600

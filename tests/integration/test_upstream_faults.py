@@ -177,6 +177,52 @@ def test_bad_chunks_never_end_well(world, name):
     assert len(world.upstreams["openai"].requests) == 1
 
 
+@pytest.mark.parametrize("name", ["chunk size 0x", "lf in chunk", "data too long"])
+def test_bad_chunks_behind_the_head_in_one_segment(world, name):
+    """Known to be bad before anything went out: the client gets an answer, not a silent close."""
+    _, key = world.fresh_key("openai")
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+    def script(connection, _):
+        connection.send(head + BAD_BODIES[name], 0.05)
+        connection.close()
+
+    response, _ = world.send_sample(samples.CHAT, key, script)
+    assert response.status == 502 or response.truncated
+
+
+def test_cut_is_visible_to_an_http_1_0_client(world):
+    """Without chunks only a reset can say that the answer is not whole."""
+    _, key = world.fresh_key("openai")
+    data = wire(samples.CHAT_STREAM_ASKED)
+    world.upstreams["openai"].script = reply_cut(data, len(data) - 60)
+    with world.connect() as client:
+        client.send(ask(samples.CHAT_STREAM_ASKED, key).replace(b"HTTP/1.1", b"HTTP/1.0", 1))
+        client.take_until(b"\r\n\r\n")
+        with pytest.raises(ConnectionResetError):
+            while client.sock.recv(65536):
+                pass
+
+
+def test_http_1_0_provider_is_not_reused(world):
+    """Its connection ends with its answer, whatever it does with the socket."""
+    _, key = world.fresh_key("openai")
+    data = wire(samples.CHAT).replace(b"HTTP/1.1", b"HTTP/1.0", 1)
+    for _ in range(3):
+        response, sent = world.send_sample(samples.CHAT, key, reply(data))
+        assert response.body == samples.CHAT.answer
+        assert sent.connection.gone.wait(5)
+
+
+def test_connection_close_of_the_provider_is_obeyed(world):
+    _, key = world.fresh_key("openai")
+    data = answer(samples.CHAT.answer, headers=[("Connection", "close")])
+    for _ in range(3):
+        response, sent = world.send_sample(samples.CHAT, key, reply(data))
+        assert response.body == samples.CHAT.answer and response.get("connection") is None
+        assert sent.connection.gone.wait(5)
+
+
 def test_extra_bytes_spoil_the_connection(world):
     """Bytes behind an answer belong to nobody: the client gets its answer, the next one a fresh connection."""
     _, key = world.fresh_key("openai")

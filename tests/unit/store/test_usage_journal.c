@@ -6,6 +6,8 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -158,32 +160,47 @@ static void refuses_claims_when_slots_are_out(void **state)
     ch_usage_journal_close(journal);
 }
 
+// A record of the largest size there is.
+static struct ch_usage_record make_largest(int64_t id)
+{
+    static const char text[CH_RECORD_MODEL] = {'x'};
+    struct ch_span longest = {text, sizeof text};
+    return (struct ch_usage_record){.id = id,
+                                    .model_asked = longest,
+                                    .model_sent = longest,
+                                    .model_served = longest,
+                                    .upstream_id = longest,
+                                    .user_agent = longest,
+                                    .client_address = longest,
+                                    .rule = longest,
+                                    .catalogue = longest};
+}
+
 static void settles_every_claim_however_full_the_ring(void **state)
 {
     (void)state;
     struct ch_usage_journal *journal = open_journal(1, 16 << 10, SLOTS);
-    struct ch_usage_record record;
     int64_t id = 0, refused = 0;
     for (int round = 0; round < 400; round++) {
         uint32_t slots[SLOTS];
-        int64_t first = id + 1;
-        unsigned count = 0;
-        while (count < SLOTS && !claim(journal, 0, id % IDS + 1, &slots[count])) {
+        unsigned count = 0, denials = 0;
+        struct ch_usage_record record = make_largest(1);
+        while (count < (unsigned)round % SLOTS && !claim(journal, 0, id + count + 1, &slots[count]))
             count++;
-            id++;
+        while (!ch_usage_journal_append(journal, 0, &record)) // denials take what they may take
+            denials++;
+        refused += count < (unsigned)round % SLOTS;
+        for (unsigned i = 0; i < count; i++) {
+            record = make_largest(id + i + 1);
+            ch_usage_journal_settle(journal, 0, slots[i], &record);
         }
-        while (!append(journal, 0, 1))
-            continue; // what denials may take, they take
-        refused += count < SLOTS;
-        for (unsigned i = 0; i < count; i++)
-            settle(journal, 0, slots[i], (first + i - 1) % IDS + 1); // asserts that there is room
-        int64_t seen = 0;
-        while (!ch_usage_journal_peek(journal, 0, &record)) {
-            assert_true(fixture_is_whole(&record));
-            seen++;
+        for (unsigned i = 0; i < denials + count; i++) { // nothing was written over
+            assert_int_equal(ch_usage_journal_peek(journal, 0, &record), CH_OK);
+            assert_int_equal(record.id, i < denials ? 1 : id + i - denials + 1);
         }
-        assert_true(seen >= count);
+        assert_int_equal(ch_usage_journal_peek(journal, 0, &record), CH_ERR_AGAIN);
         ch_usage_journal_advance(journal, 0);
+        id += count;
     }
     assert_true(refused > 0);
     assert_int_equal(ch_usage_journal_inflight(journal), 0);
@@ -368,6 +385,30 @@ static void refuses_a_damaged_slot(void **state)
     ch_usage_journal_close(journal);
 }
 
+static void a_slot_behind_a_committed_record_is_no_crash(void **state)
+{
+    (void)state;
+    unsigned char id[8];
+    struct ch_usage_journal *journal = open_journal(1, RING, SLOTS);
+    struct ch_usage_record record;
+    struct given given;
+    uint32_t slot;
+    int fd = open(fixture_path("journal"), O_RDWR);
+    assert_int_equal(claim(journal, 0, 1, &slot), CH_OK);
+    assert_int_equal(pread(fd, id, sizeof id, 8192), sizeof id);
+    settle(journal, 0, slot, 1);
+    assert_int_equal(ch_usage_journal_peek(journal, 0, &record), CH_OK);
+    ch_usage_journal_advance(journal, 0);
+    // As if the loop had been killed before it could clear the slot.
+    assert_int_equal(pwrite(fd, id, sizeof id, 8192), sizeof id);
+    close(fd);
+    ch_usage_journal_close(journal);
+    journal = open_journal(1, RING, SLOTS);
+    replay(journal, &given);
+    assert_int_equal(given.count, 0);
+    ch_usage_journal_close(journal);
+}
+
 // ---- threads
 
 enum { LOOPS = 2 };
@@ -438,6 +479,96 @@ static void loses_nothing_between_threads(void **state)
             assert_int_equal(seen[loop][id], 1);
     assert_int_equal(ch_usage_journal_inflight(shared.journal), 0);
     ch_usage_journal_close(shared.journal);
+}
+
+// ---- killed at every instruction
+
+enum { STEP_CLAIMING, STEP_CLAIMED, STEP_SETTLED, STEP_DONE };
+
+// Record 1 is there; 2 is claimed, settled, and another follows. It stops itself between the steps.
+static void run_stepped(void)
+{
+    uint32_t slot;
+    struct ch_usage_journal *journal = open_journal(1, 16 << 10, 4);
+    prctl(PR_SET_DUMPABLE, 1); // or nobody may trace it
+    if (append(journal, 0, 1) || ptrace(PTRACE_TRACEME, 0, NULL, NULL))
+        _exit(1);
+    raise(SIGSTOP);
+    if (claim(journal, 0, 2, &slot))
+        _exit(1);
+    raise(SIGSTOP);
+    settle(journal, 0, slot, 2);
+    raise(SIGSTOP);
+    _exit(append(journal, 0, 3) ? 1 : 0);
+}
+
+// Replays a copy of the file as it is at this instant, which is what a kill would leave.
+static void judge_instant(int step, const char *bytes, size_t size)
+{
+    struct given given;
+    int fd = open(fixture_path("truth"), O_RDWR | O_CREAT | O_TRUNC, 0600);
+    assert_int_equal(write(fd, bytes, size), size);
+    close(fd);
+    struct ch_usage_journal *journal = NULL;
+    assert_int_equal(ch_usage_journal_open(fixture_path("truth"), 1, 16 << 10, 4, &journal, &why),
+                     CH_OK);
+    replay(journal, &given);
+    ch_usage_journal_close(journal);
+    assert_int_equal(given.records[1], 1);
+    assert_int_equal(given.crash[1], 0);
+    if (step == STEP_CLAIMING)
+        assert_true(given.records[2] == 0 && given.crash[2] <= 1);
+    else if (step == STEP_CLAIMED)
+        assert_int_equal(given.records[2] + given.crash[2], 1); // one of the two, at any instant
+    else
+        assert_true(given.records[2] == 1 && given.crash[2] == 0);
+}
+
+// One instruction of the child, of which a stop of its own making is the end of a step.
+static bool is_step_over(pid_t child, int *status_out)
+{
+    assert_int_equal(waitpid(child, status_out, 0), child);
+    return WIFEXITED(*status_out) || (WIFSTOPPED(*status_out) && WSTOPSIG(*status_out) == SIGSTOP);
+}
+
+static void loses_nothing_at_any_instruction(void **state)
+{
+    (void)state;
+    int status, step = STEP_CLAIMING;
+    int64_t instants = 0;
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0)
+        run_stepped();
+    assert_int_equal(waitpid(child, &status, WUNTRACED), child);
+    if (!WIFSTOPPED(status) || ptrace(PTRACE_SINGLESTEP, child, NULL, NULL)) {
+        kill(child, SIGKILL);
+        waitpid(child, &status, 0);
+        skip(); // no tracing here, as in a container without it
+    }
+    struct stat info;
+    int fd = open(fixture_path("journal"), O_RDONLY);
+    assert_int_equal(fstat(fd, &info), 0);
+    size_t size = (size_t)info.st_size;
+    const char *map = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
+    char *seen = calloc(1, size);
+    assert_true(map != MAP_FAILED && seen);
+    while (step < STEP_DONE) {
+        if (is_step_over(child, &status))
+            step++;
+        if (memcmp(seen, map, size) != 0) {
+            memcpy(seen, map, size);
+            judge_instant(step, seen, size);
+            instants++;
+        }
+        if (!WIFEXITED(status))
+            assert_int_equal(ptrace(PTRACE_SINGLESTEP, child, NULL, NULL), 0);
+    }
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    assert_true(instants > 50); // every store of the three calls was seen
+    free(seen);
+    munmap((void *)(uintptr_t)map, size);
+    close(fd);
 }
 
 // ---- kill -9
@@ -571,7 +702,9 @@ int main(void)
         TEST(a_torn_record_costs_itself_only),
         TEST(records_past_an_old_head_are_found),
         TEST(refuses_a_damaged_slot),
+        TEST(a_slot_behind_a_committed_record_is_no_crash),
         TEST(loses_nothing_between_threads),
+        TEST(loses_nothing_at_any_instruction),
         TEST(loses_nothing_to_kill_9),
     };
     fixture_init_process();

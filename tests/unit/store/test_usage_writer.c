@@ -11,6 +11,7 @@
 #include <sqlite3.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 #define RING  (256u << 10)
@@ -327,6 +328,42 @@ static void retries_until_the_database_takes_the_rows(void **state)
     ch_log_set_level(CH_LOG_INFO);
 }
 
+// No file may grow past its first page, as on a full disk. The journal is a mapping, which is not
+// asked.
+static void limit_files(bool limited)
+{
+    struct rlimit limit;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    limit.rlim_cur = limited ? 4096 : limit.rlim_max;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+static void loses_nothing_when_the_disk_is_full(void **state)
+{
+    (void)state;
+    ch_log_set_level(CH_LOG_ERROR + 1); // the failure is meant
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(ch_usage_writer_start(store, journal, &why), CH_OK);
+    append(0, 1);
+    ch_usage_writer_flush(store);
+    limit_files(true);
+    for (int64_t id = 2; id <= 30; id++)
+        append(1, id);
+    ch_usage_writer_flush(store); // gives up
+    limit_files(false);
+    assert_int_equal(query("SELECT count(*) FROM usage"), 1);
+    for (int i = 0; i < 100 && query("SELECT count(*) FROM usage") < 30; i++)
+        usleep(100000);
+    assert_int_equal(query("SELECT count(*) FROM usage"), 30);
+    // The texts of the batch that was rolled back were not taken for stored.
+    assert_int_equal(query("SELECT count(*) FROM usage_named WHERE model_sent_name LIKE 'model-%' "
+                           "AND upstream_id = 'chatcmpl-' || id AND grade_name = 'exact'"),
+                     30);
+    assert_sums_agree();
+    ch_usage_writer_stop(store);
+    ch_log_set_level(CH_LOG_INFO);
+}
+
 // ---- kill -9
 
 enum { LOOPS = 2, IDS = 4000 };
@@ -453,6 +490,7 @@ int main(void)
         TEST(sums_stop_at_the_largest_number),
         TEST(runs_writes_of_several_threads),
         TEST(retries_until_the_database_takes_the_rows),
+        TEST(loses_nothing_when_the_disk_is_full),
         cmocka_unit_test(a_killed_process_loses_nothing),
     };
     fixture_init_process();

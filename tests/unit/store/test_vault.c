@@ -178,8 +178,8 @@ static void refuses_a_text_moved_to_its_neighbour_field(void **state)
     unsigned char sealed[CH_VAULT_SEALED_MAX];
     struct ch_vault_binding b = binding();
     size_t size = seal(CH_SPAN("sk-proj-a-credential"), sealed);
-    b.kind = CH_SPAN("providero"); // the same bytes in a row, cut elsewhere
-    b.provider_type = CH_SPAN("penai");
+    b.provider_type = CH_SPAN("openaih"); // the same bytes in a row, cut elsewhere
+    b.base_url = CH_SPAN("ttps://api.openai.com/v1");
     assert_int_equal(open_with(&b, sealed, size), CH_ERR_CORRUPT);
 }
 
