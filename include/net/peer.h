@@ -21,6 +21,7 @@ enum ch_peer_end {
     CH_PEER_EOF,     // the other side will send no more; writing may still work
     CH_PEER_RESET,   // the connection is gone
     CH_PEER_TIMEOUT, // the deadline passed
+    CH_PEER_STALLED, // output made no progress for the write-stall limit
     CH_PEER_TLS,     // the TLS layer refused: handshake, certificate or name
     CH_PEER_REFUSED, // connecting failed
     CH_PEER_CLOSED,  // what ch_peer_close_after_write asked for is over
@@ -73,6 +74,8 @@ enum ch_err ch_peer_open(struct ch_peer *peer, struct ch_loop *loop, int fd, str
                          void *arg) CH_MUST_USE;
 // Closes at once, output unsent. Safe inside callbacks and twice. No callback follows.
 void ch_peer_close(struct ch_peer *peer);
+// Closes with a reset: the other side cannot take what it got for something complete.
+void ch_peer_reset(struct ch_peer *peer);
 // Closes after the output waiting was written (bounded by the write-stall limit) and the other side
 // has had a moment to read it (RFC 9112 §9.6); input is thrown away meanwhile. The one callback
 // that follows is on_end(CH_PEER_CLOSED), from the loop, never from inside the call.

@@ -23,9 +23,10 @@ enum ch_err ch_resolver_start(unsigned threads, struct ch_resolver **resolver_ou
 // The loops have stopped; look-ups under way are waited for and dropped.
 void ch_resolver_stop(struct ch_resolver *resolver);
 
-// Any loop thread. Literal addresses and fresh cache entries (30 s) answer at once: CH_OK with
-// *addresses_out. Otherwise CH_ERR_AGAIN, and `fn` runs on `loop` later with the outcome (count 0:
-// it failed). A failing name keeps its last good addresses.
+// Any loop thread. Literal addresses and names known already answer at once: CH_OK with
+// *addresses_out; what is older than 30 s is refreshed meanwhile. Otherwise CH_ERR_AGAIN, and `fn`
+// runs on `loop` later with the outcome (count 0: it failed). A failing name keeps its last good
+// addresses.
 typedef void (*ch_resolver_fn)(void *arg, const struct ch_addresses *addresses);
 enum ch_err ch_resolver_lookup(struct ch_resolver *resolver, struct ch_loop *loop, const char *host,
                                uint16_t port, ch_resolver_fn fn, void *arg,

@@ -59,6 +59,8 @@ enum ch_field {
                             // CF-Connecting-IP
     CH_FIELD_ACCOUNT,       // names a provider account: OpenAI-Organization OpenAI-Project
                             // Anthropic-Organization-Id Anthropic-Workspace-Id X-Goog-User-Project
+    CH_FIELD_OVERRIDE,      // changes what is asked, or leaves usage out: X-HTTP-Method-Override
+                            // X-Goog-FieldMask
     CH_FIELD_OTHER_GATEWAY, // x-portkey-* x-litellm-* helicone-*
     CH_FIELD_CHAPERONE,     // x-chaperone-*
     CH_FIELD_ANTHROPIC_VERSION,

@@ -148,11 +148,24 @@ bool ch_route_prefix(struct ch_span path, enum ch_dialect *dialect_out, struct c
     return false;
 }
 
+static unsigned count_slashes(struct ch_span text)
+{
+    unsigned count = 0;
+    for (size_t i = 0; i < text.len; i++)
+        count += text.ptr[i] == '/';
+    return count;
+}
+
+// What stands below a model may list the account's other work ("/models/veo/operations"), so a
+// family is one segment deep; OpenAI-style names may hold one slash ("openai/gpt-4o").
 static bool entry_matches(const struct entry *entry, struct ch_span path)
 {
-    bool is_family = entry->path.ptr[entry->path.len - 1] == '/';
-    return is_family ? path.len > entry->path.len && ch_span_starts(path, entry->path)
-                     : ch_span_eq(path, entry->path);
+    if (entry->path.ptr[entry->path.len - 1] != '/')
+        return ch_span_eq(path, entry->path);
+    if (path.len <= entry->path.len || !ch_span_starts(path, entry->path))
+        return false;
+    unsigned deepest = entry->route.dialect == CH_DIALECT_OPENAI ? 1 : 0;
+    return count_slashes(ch_span_sub(path, entry->path.len)) <= deepest;
 }
 
 static enum ch_route_result find_in(const struct entry *entries, size_t count, struct ch_span path,

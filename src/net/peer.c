@@ -35,7 +35,8 @@ const char *ch_peer_end_name(enum ch_peer_end end)
 {
     static const char *const names[] = {
         [CH_PEER_EOF] = "eof",         [CH_PEER_RESET] = "reset",     [CH_PEER_TIMEOUT] = "timeout",
-        [CH_PEER_TLS] = "tls_refused", [CH_PEER_REFUSED] = "refused", [CH_PEER_CLOSED] = "closed"};
+        [CH_PEER_STALLED] = "stalled", [CH_PEER_TLS] = "tls_refused", [CH_PEER_REFUSED] = "refused",
+        [CH_PEER_CLOSED] = "closed"};
     return names[end];
 }
 
@@ -147,6 +148,14 @@ static void end_now(struct ch_peer *peer, enum ch_peer_end end)
     peer->handler->on_end(peer->arg, end);
 }
 
+void ch_peer_reset(struct ch_peer *peer)
+{
+    struct linger now = {.l_onoff = 1};
+    if (peer->fd >= 0)
+        setsockopt(peer->fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+    ch_peer_close(peer);
+}
+
 static void report_end(void *arg)
 {
     struct ch_peer *peer = arg;
@@ -229,20 +238,24 @@ static void stop_when_full(struct ch_peer *peer)
 {
     if (peer->in.len >= CH_PEER_READ_MAX && !peer->is_full) {
         peer->is_full = true;
+        peer->is_replaying = false; // deleting the event takes its activation back
         event_del(peer->read_event);
     }
 }
 
 static void deliver_kept(struct ch_peer *peer)
 {
-    size_t had = peer->in.len;
-    size_t left = deliver(peer, ch_buf_span(&peer->in));
-    if (left == SIZE_MAX)
+    // Taken out for the call: what is being consumed no longer counts as kept, for whoever asks
+    // meanwhile.
+    struct ch_buf kept = peer->in;
+    ch_buf_init(&peer->in, IN_MAX);
+    size_t left = deliver(peer, ch_buf_span(&kept));
+    if (left == SIZE_MAX || left == 0) {
+        ch_buf_fini(&kept);
         return;
-    if (left == 0)
-        ch_buf_fini(&peer->in);
-    else
-        ch_buf_consume(&peer->in, had - left);
+    }
+    ch_buf_consume(&kept, kept.len - left);
+    peer->in = kept;
     stop_when_full(peer);
 }
 
@@ -385,6 +398,7 @@ void ch_peer_pause(struct ch_peer *peer)
     if (peer->fd < 0 || peer->is_paused)
         return;
     peer->is_paused = true;
+    peer->is_replaying = false;
     if (!peer->saw_eof)
         event_del(peer->read_event);
 }
@@ -633,10 +647,13 @@ void ch_peer_close_after_write(struct ch_peer *peer)
 
 // ---- deadlines
 
-static bool is_overdue(const struct ch_peer *peer, int64_t now_ns)
+static bool is_late(const struct ch_peer *peer, int64_t now_ns)
 {
-    if (peer->deadline_ns && now_ns >= peer->deadline_ns)
-        return true;
+    return peer->deadline_ns && now_ns >= peer->deadline_ns;
+}
+
+static bool is_stalled(const struct ch_peer *peer, int64_t now_ns)
+{
     return ch_peer_pending(peer) && now_ns - peer->progress_ns > peer->loop->write_stall_ns;
 }
 
@@ -644,10 +661,10 @@ void ch_peer_sweep(struct ch_loop *loop)
 {
     int64_t now_ns = ch_loop_now_ns(loop);
     for (struct ch_peer *peer = loop->peers; peer; peer = peer->sweep_next) {
-        if (!is_overdue(peer, now_ns) || peer->end_is_noted)
+        bool stalled = is_stalled(peer, now_ns);
+        if (peer->end_is_noted || !(stalled || is_late(peer, now_ns)))
             continue;
         peer->deadline_ns = 0;
-        peer->progress_ns = now_ns;
-        note_end(peer, CH_PEER_TIMEOUT);
+        note_end(peer, stalled ? CH_PEER_STALLED : CH_PEER_TIMEOUT);
     }
 }

@@ -15,15 +15,22 @@
 #define CACHE_ENTRIES 64  // distinct upstream hosts; more simply resolve more often
 #define FRESH_NS      (INT64_C(30000) * CH_NS_PER_MS)
 
-struct lookup {
-    struct lookup *next;
-    struct ch_resolver *resolver;
+// Who waits for a look-up.
+struct waiter {
+    struct waiter *next;
     struct ch_loop *loop;
     ch_resolver_fn fn;
     void *arg;
     uint16_t port;
-    char host[HOST_MAX];
     struct ch_addresses found;
+};
+
+// One host being looked up, however many wait for it: a dead name costs one thread.
+struct lookup {
+    struct lookup *next;
+    struct waiter *waiters;
+    bool is_running;
+    char host[HOST_MAX];
 };
 
 struct cached {
@@ -35,7 +42,7 @@ struct cached {
 struct ch_resolver {
     pthread_mutex_t lock; // guards everything below; never held across getaddrinfo
     pthread_cond_t wake;
-    struct lookup *first, **end;
+    struct lookup *lookups; // waiting and running
     bool is_stopping;
     struct cached cache[CACHE_ENTRIES];
     unsigned next_victim;
@@ -107,22 +114,49 @@ static void reconcile(struct ch_resolver *resolver, const char *host, struct ch_
 
 static void deliver(void *arg)
 {
-    struct lookup *lookup = arg;
-    lookup->fn(lookup->arg, &lookup->found);
-    ch_zfree(lookup);
+    struct waiter *waiter = arg;
+    waiter->fn(waiter->arg, &waiter->found);
+    ch_zfree(waiter);
+}
+
+static struct lookup *next_waiting(const struct ch_resolver *resolver)
+{
+    struct lookup *i = resolver->lookups;
+    while (i && i->is_running)
+        i = i->next;
+    return i;
 }
 
 static struct lookup *take_next(struct ch_resolver *resolver)
 {
-    while (!resolver->first && !resolver->is_stopping)
+    struct lookup *lookup;
+    while (!(lookup = next_waiting(resolver)) && !resolver->is_stopping)
         pthread_cond_wait(&resolver->wake, &resolver->lock);
-    struct lookup *lookup = resolver->first;
-    if (!lookup || resolver->is_stopping)
+    if (resolver->is_stopping)
         return NULL;
-    resolver->first = lookup->next;
-    if (!resolver->first)
-        resolver->end = &resolver->first;
+    lookup->is_running = true;
     return lookup;
+}
+
+static void unlink_lookup(struct ch_resolver *resolver, struct lookup *lookup)
+{
+    struct lookup **at = &resolver->lookups;
+    while (*at != lookup)
+        at = &(*at)->next;
+    *at = lookup->next;
+}
+
+// A loop whose letterbox is full does not get its answer; the deadline of the wait ends it.
+static void answer_waiters(struct lookup *lookup, const struct ch_addresses *found)
+{
+    for (struct waiter *i = lookup->waiters, *next; i; i = next) {
+        next = i->next;
+        i->found = *found;
+        set_port(&i->found, i->port);
+        if (ch_loop_post(i->loop, deliver, i) != CH_OK)
+            ch_zfree(i);
+    }
+    ch_zfree(lookup);
 }
 
 static void *run(void *arg)
@@ -131,14 +165,14 @@ static void *run(void *arg)
     struct lookup *lookup;
     pthread_mutex_lock(&resolver->lock);
     while ((lookup = take_next(resolver))) {
+        struct ch_addresses found;
         pthread_mutex_unlock(&resolver->lock);
-        resolve(lookup->host, &lookup->found);
+        resolve(lookup->host, &found);
         pthread_mutex_lock(&resolver->lock);
-        reconcile(resolver, lookup->host, &lookup->found);
+        reconcile(resolver, lookup->host, &found);
+        unlink_lookup(resolver, lookup);
         pthread_mutex_unlock(&resolver->lock);
-        set_port(&lookup->found, lookup->port);
-        if (ch_loop_post(lookup->loop, deliver, lookup))
-            ch_zfree(lookup); // the loop's letterbox is full: the asker's deadline ends its wait
+        answer_waiters(lookup, &found);
         pthread_mutex_lock(&resolver->lock);
     }
     pthread_mutex_unlock(&resolver->lock);
@@ -152,7 +186,6 @@ enum ch_err ch_resolver_start(unsigned threads, struct ch_resolver **resolver_ou
         return CH_ERR_NOMEM;
     pthread_mutex_init(&resolver->lock, NULL);
     pthread_cond_init(&resolver->wake, NULL);
-    resolver->end = &resolver->first;
     // Signals belong to the thread that waits for them.
     sigset_t all, before;
     sigfillset(&all);
@@ -169,6 +202,16 @@ enum ch_err ch_resolver_start(unsigned threads, struct ch_resolver **resolver_ou
     return CH_OK;
 }
 
+static void free_lookup(struct lookup *lookup)
+{
+    while (lookup->waiters) {
+        struct waiter *waiter = lookup->waiters;
+        lookup->waiters = waiter->next;
+        ch_zfree(waiter);
+    }
+    ch_zfree(lookup);
+}
+
 void ch_resolver_stop(struct ch_resolver *resolver)
 {
     if (!resolver)
@@ -179,23 +222,54 @@ void ch_resolver_stop(struct ch_resolver *resolver)
     pthread_mutex_unlock(&resolver->lock);
     for (unsigned i = 0; i < resolver->thread_count; i++)
         pthread_join(resolver->threads[i], NULL);
-    while (resolver->first) {
-        struct lookup *lookup = resolver->first;
-        resolver->first = lookup->next;
-        ch_zfree(lookup);
+    while (resolver->lookups) {
+        struct lookup *lookup = resolver->lookups;
+        resolver->lookups = lookup->next;
+        free_lookup(lookup);
     }
     pthread_cond_destroy(&resolver->wake);
     pthread_mutex_destroy(&resolver->lock);
     ch_zfree(resolver);
 }
 
-static bool find_fresh(struct ch_resolver *resolver, const char *host, struct ch_addresses *out)
+static struct lookup *find_lookup(const struct ch_resolver *resolver, const char *host)
+{
+    struct lookup *i = resolver->lookups;
+    while (i && strcmp(i->host, host) != 0)
+        i = i->next;
+    return i;
+}
+
+// Joins the look-up of that host or starts one. `waiter` may be NULL: a refresh nobody waits for.
+static enum ch_err want(struct ch_resolver *resolver, const char *host, struct waiter *waiter)
+{
+    struct lookup *lookup = find_lookup(resolver, host);
+    if (!lookup) {
+        lookup = ch_zcalloc(1, sizeof *lookup);
+        if (!lookup)
+            return CH_ERR_NOMEM;
+        ch_span_copy(ch_span_of(host), lookup->host, sizeof lookup->host);
+        lookup->next = resolver->lookups;
+        resolver->lookups = lookup;
+        pthread_cond_signal(&resolver->wake);
+    }
+    if (waiter) {
+        waiter->next = lookup->waiters;
+        lookup->waiters = waiter;
+    }
+    return CH_OK;
+}
+
+// A known host answers at once; when its answer has aged, it is refreshed behind the caller's back.
+static bool find_known(struct ch_resolver *resolver, const char *host, struct ch_addresses *out)
 {
     const struct cached *cached = find_cached(resolver, host);
-    if (!cached || ch_clock_mono_ns() - cached->resolved_ns > FRESH_NS)
+    if (!cached)
         return false;
     *out = cached->found;
-    return true;
+    if (ch_clock_mono_ns() - cached->resolved_ns <= FRESH_NS)
+        return true;
+    return want(resolver, host, NULL) == CH_OK;
 }
 
 enum ch_err ch_resolver_lookup(struct ch_resolver *resolver, struct ch_loop *loop, const char *host,
@@ -204,26 +278,20 @@ enum ch_err ch_resolver_lookup(struct ch_resolver *resolver, struct ch_loop *loo
 {
     if (parse_literal(host, port, addresses_out))
         return CH_OK;
-    struct lookup *lookup = ch_zcalloc(1, sizeof *lookup);
-    if (!lookup)
-        return CH_ERR_NOMEM;
-    *lookup =
-        (struct lookup){.resolver = resolver, .loop = loop, .fn = fn, .arg = arg, .port = port};
-    if (!ch_span_copy(ch_span_of(host), lookup->host, sizeof lookup->host)) {
-        ch_zfree(lookup);
+    if (strlen(host) >= HOST_MAX)
         return CH_ERR_INVALID;
-    }
+    struct waiter *waiter = ch_zcalloc(1, sizeof *waiter);
+    if (!waiter)
+        return CH_ERR_NOMEM;
+    *waiter = (struct waiter){.loop = loop, .fn = fn, .arg = arg, .port = port};
     pthread_mutex_lock(&resolver->lock);
-    bool is_fresh = find_fresh(resolver, host, addresses_out);
-    if (!is_fresh) {
-        *resolver->end = lookup;
-        resolver->end = &lookup->next;
-        pthread_cond_signal(&resolver->wake);
-    }
+    bool is_known = find_known(resolver, host, addresses_out);
+    enum ch_err err = is_known ? CH_OK : want(resolver, host, waiter);
     pthread_mutex_unlock(&resolver->lock);
-    if (!is_fresh)
-        return CH_ERR_AGAIN;
-    ch_zfree(lookup);
-    set_port(addresses_out, port);
-    return CH_OK;
+    if (is_known || err) {
+        ch_zfree(waiter);
+        set_port(addresses_out, port);
+        return err;
+    }
+    return CH_ERR_AGAIN;
 }

@@ -13,10 +13,15 @@
 
 // Providers close idle connections after a minute or more; ours go first, so that a request seldom
 // meets a connection that is being closed.
-#define IDLE_MS INT64_C(50000)
+#define IDLE_MS         INT64_C(50000)
+
+#define RESOLVE_TICK_MS 250 // how often waits for a name are checked against their deadline
 
 struct ch_upstream_pool {
     struct ch_loop *loop;
+    struct ch_upstream
+        *resolving; // waiting for addresses; they have no peer whose deadline could fire
+    struct ch_timer resolve_timer; // runs while somebody waits
     struct ch_resolver *resolver;
     struct ch_tls *tls;
     struct ch_upstream *idle; // most recently used first
@@ -152,10 +157,44 @@ static const struct ch_peer_handler connecting_handler = {.on_ready = on_connect
                                                           .on_writable = on_idle_writable,
                                                           .on_end = on_connect_end};
 
+static void unlink_resolving(struct ch_upstream *upstream)
+{
+    struct ch_upstream **at = &upstream->pool->resolving;
+    while (*at && *at != upstream)
+        at = &(*at)->next;
+    if (*at)
+        *at = upstream->next;
+    upstream->is_resolving = false;
+    if (!upstream->pool->resolving)
+        ch_timer_stop(&upstream->pool->resolve_timer);
+}
+
+static void on_resolve_tick(void *arg)
+{
+    struct ch_upstream_pool *pool = arg;
+    int64_t now_ns = ch_loop_now_ns(pool->loop);
+    for (struct ch_upstream *i = pool->resolving, *next; i; i = next) {
+        next = i->next;
+        if (!i->is_abandoned && now_ns >= i->connect_deadline_ns)
+            fail(i, CH_PEER_TIMEOUT);
+    }
+}
+
+static enum ch_err wait_for_addresses(struct ch_upstream *upstream)
+{
+    struct ch_upstream_pool *pool = upstream->pool;
+    upstream->is_resolving = true;
+    upstream->next = pool->resolving;
+    pool->resolving = upstream;
+    if (pool->resolve_timer.event)
+        return CH_OK;
+    return ch_timer_start(pool->loop, &pool->resolve_timer, RESOLVE_TICK_MS, on_resolve_tick, pool);
+}
+
 static void resolved(void *arg, const struct ch_addresses *addresses)
 {
     struct ch_upstream *upstream = arg;
-    upstream->is_resolving = false;
+    unlink_resolving(upstream);
     if (upstream->is_abandoned) {
         ch_zfree(upstream);
         return;
@@ -182,10 +221,8 @@ static enum ch_err start_connecting(struct ch_upstream *upstream,
     upstream->connect_deadline_ns = ch_loop_now_ns(pool->loop) + pool->connect_ns;
     enum ch_err err = ch_resolver_lookup(pool->resolver, pool->loop, target->host, target->port,
                                          resolved, upstream, &upstream->addresses);
-    if (err == CH_ERR_AGAIN) {
-        upstream->is_resolving = true;
-        return CH_OK;
-    }
+    if (err == CH_ERR_AGAIN)
+        return wait_for_addresses(upstream);
     if (err)
         return err;
     if (connect_next(upstream)) { // a refusal known at once is reported like a late one
@@ -223,7 +260,23 @@ void ch_upstream_pool_free(struct ch_upstream_pool *pool)
         ch_peer_close(&upstream->peer);
         ch_zfree(upstream);
     }
+    ch_timer_stop(&pool->resolve_timer);
+    while (pool->resolving) { // the resolver has stopped: nobody answers any more
+        struct ch_upstream *upstream = pool->resolving;
+        pool->resolving = upstream->next;
+        ch_zfree(upstream);
+    }
     ch_zfree(pool);
+}
+
+// Something that came while nobody had asked (a late answer, a FIN) must not become the next
+// tenant's answer: the socket is looked at, not only what the loop has heard of it so far.
+static bool is_silent(const struct ch_upstream *upstream)
+{
+    char byte;
+    if (upstream->tls && SSL_has_pending(upstream->peer.tls))
+        return false;
+    return recv(upstream->peer.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN;
 }
 
 static struct ch_upstream *find_idle(struct ch_upstream_pool *pool,
@@ -231,9 +284,9 @@ static struct ch_upstream *find_idle(struct ch_upstream_pool *pool,
 {
     for (struct ch_upstream *i = pool->idle, *next; i; i = next) {
         next = i->next;
-        if (i->target_id == target->id && !i->peer.end_is_noted)
+        if (i->target_id == target->id && !i->peer.end_is_noted && is_silent(i))
             return i;
-        if (i->target_group == target->group && i->target_id != target->id)
+        if (i->target_group == target->group)
             drop_idle(i);
     }
     return NULL;

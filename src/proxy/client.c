@@ -52,6 +52,14 @@ static void close_politely(struct client *c)
     ch_peer_close_after_write(&c->peer); // on_end(CH_PEER_CLOSED) frees
 }
 
+void client_retire(struct client *c)
+{
+    if (ch_peer_pending(&c->peer))
+        close_politely(c);
+    else
+        client_abandon(c);
+}
+
 static void expect_next_request(struct client *c)
 {
     c->state = REQUEST_HEAD;
@@ -115,6 +123,18 @@ static void complete_request(struct client *c)
         forward_start(x);
 }
 
+// Progress moves the deadline, but never past a rate of 1 KiB/s overall (security.md R13): a
+// trickle does not last.
+static void set_body_deadline(struct client *c)
+{
+    const struct exchange *x = c->x;
+    int64_t body_ms = config_of(c)->timeouts.body;
+    int64_t now_ns = ch_loop_now_ns(c->pl->loop);
+    int64_t latest_ns = x->start_ns + (body_ms + (int64_t)x->body_got) * CH_NS_PER_MS;
+    int64_t next_ns = now_ns + body_ms * CH_NS_PER_MS;
+    ch_peer_set_deadline(&c->peer, next_ns < latest_ns ? next_ns : latest_ns);
+}
+
 static size_t step_body(struct client *c, struct ch_span bytes)
 {
     struct exchange *x = c->x;
@@ -139,7 +159,7 @@ static size_t step_body(struct client *c, struct ch_span bytes)
             return total;
         }
         if (total == bytes.len) {
-            set_deadline(c, config_of(c)->timeouts.body);
+            set_body_deadline(c);
             return total;
         }
     }
@@ -163,6 +183,7 @@ static void begin(struct client *c, const struct ch_http1_head *head, const char
     x->target = ch_target_split((struct ch_span){base + head->target_at, head->target_len});
     x->wants_keep_alive = head->keep_alive;
     x->is_http10 = head->minor_version == 0;
+    x->is_head_method = head->method == CH_METHOD_HEAD;
     ch_http1_body_init(&x->body_framing, head);
     c->state = REQUEST_BODY;
 }
@@ -248,7 +269,9 @@ static void drop(struct client *c)
 
 static void on_client_timeout(struct client *c)
 {
-    if (c->state == REQUEST_HEAD && !c->has_partial_head) {
+    if (c->state == REQUEST_HEAD && ch_peer_pending(&c->peer)) {
+        set_deadline(c, config_of(c)->timeouts.idle); // still reading its last answer: not idle yet
+    } else if (c->state == REQUEST_HEAD && !c->has_partial_head) {
         drop(c); // idle between requests: closing says enough
     } else if (c->state == REQUEST_HEAD) {
         respond_parse_error(c, &(struct ch_http1_error){408, "the request head took too long"});
@@ -257,8 +280,6 @@ static void on_client_timeout(struct client *c)
             c->x,
             &(struct denial){408, "request_timeout", "The request body took too long.", 0, true},
             CH_END_TIMEOUT);
-    } else {
-        drop(c); // it stopped reading its answer
     }
 }
 
@@ -275,11 +296,9 @@ static void on_client_end(void *arg, enum ch_peer_end end)
             drop(c);
         return;
     case CH_PEER_TIMEOUT:
-        if (ch_peer_pending(&c->peer))
-            drop(c); // it stopped reading
-        else
-            on_client_timeout(c);
+        on_client_timeout(c);
         return;
+    case CH_PEER_STALLED:
     case CH_PEER_RESET:
     case CH_PEER_TLS:
     case CH_PEER_REFUSED:

@@ -6,6 +6,7 @@
 #include "base/secret.h"
 
 #define SLICE_BYTES (256 * 1024) // of a large body, given to the kernel at a time
+#define RESERVE_MAX (256 * 1024) // bytes of an announced body for which room is made at once
 
 // ---- holding what is borrowed
 
@@ -23,10 +24,11 @@ static void rebase(struct exchange *x)
 enum ch_err forward_hold_body(struct exchange *x, struct ch_span payload)
 {
     enum ch_err err = CH_OK;
-    size_t expected = payload.len;
     if (x->request.len == 0) {
-        if (x->head.framing == CH_FRAMING_LENGTH)
-            expected = (size_t)x->head.content_length; // one allocation for all of it
+        // What is announced but has not come costs nothing yet; the buffer doubles as it comes.
+        size_t expected = payload.len;
+        if (x->head.framing == CH_FRAMING_LENGTH && x->head.content_length < RESERVE_MAX)
+            expected = (size_t)x->head.content_length;
         err = ch_buf_reserve(&x->request, x->head.size + expected);
         if (!err)
             err = ch_buf_append(&x->request, x->head_base, x->head.size);
@@ -121,6 +123,7 @@ static bool passes(const struct exchange *x, const struct ch_http1_field *field)
     case CH_FIELD_FORWARDING:
     case CH_FIELD_ACCOUNT:
     case CH_FIELD_OTHER_GATEWAY:
+    case CH_FIELD_OVERRIDE:
     case CH_FIELD_CHAPERONE:
     case CH_FIELD_IDEMPOTENCY_KEY: // written anew, below
         return false;
@@ -147,17 +150,17 @@ static enum ch_err append_target(const struct exchange *x, struct ch_buf *out)
         err = ch_buf_append_span(out, x->suffix);
     if (err || !query.ptr)
         return err;
-    bool has_key =
-        x->dialect == CH_DIALECT_GEMINI && ch_query_find(query, CH_SPAN("key"), &value, &whole);
-    size_t before = has_key ? (size_t)(whole.ptr - query.ptr) : query.len;
-    size_t after_at = has_key ? before + whole.len : query.len;
-    if (before + (query.len - after_at) == 0)
-        return CH_OK;
     err = ch_buf_append(out, "?", 1);
+    size_t query_at = out->len;
+    // The client's key is cut out wherever it stands, as often as it stands.
+    while (!err && ch_query_find(query, CH_SPAN("key"), &value, &whole)) {
+        err = ch_buf_append(out, query.ptr, (size_t)(whole.ptr - query.ptr));
+        query = ch_span_sub(query, (size_t)(whole.ptr + whole.len - query.ptr));
+    }
     if (!err)
-        err = ch_buf_append(out, query.ptr, before);
-    if (!err)
-        err = ch_buf_append_span(out, ch_span_sub(query, after_at));
+        err = ch_buf_append_span(out, query);
+    if (!err && out->len == query_at)
+        out->len--; // nothing is left behind the '?'
     return err;
 }
 
@@ -359,10 +362,12 @@ static void send_request(struct exchange *x)
     x->ready_ns = ch_loop_now_ns(x->pl->loop);
     ch_http1_response_init(&x->response_parser, false);
     enum ch_err err = build_head(x, head);
-    if (err)
+    if (err) {
+        ch_wipe(head->ptr, head->cap); // an answer is built there next
         fail_unsent(x, err);
-    else
-        send_more(x, ch_buf_span(head));
+        return;
+    }
+    send_more(x, ch_buf_span(head));
     ch_wipe(head->ptr, head->len);
 }
 

@@ -59,10 +59,12 @@ static void collect_carriers(const struct exchange *x, struct carriers *found)
             see_token(found, ch_http1_value(x->head_base, field));
     }
     // Old Gemini clients put the key into the URL (wire.md §1.1); nobody else may (security.md
-    // §4.15).
-    if (x->dialect == CH_DIALECT_GEMINI &&
-        ch_query_find(x->target.query, CH_SPAN("key"), &value, &whole))
+    // §4.15), which gate_head sees to when the dialect is settled.
+    struct ch_span query = x->target.query;
+    while (query.len && ch_query_find(query, CH_SPAN("key"), &value, &whole)) {
         see_token(found, value);
+        query = ch_span_sub(query, (size_t)(value.ptr + value.len - query.ptr));
+    }
 }
 
 static const struct key_record *authenticate(struct exchange *x)
@@ -112,6 +114,7 @@ static void find_routes(struct exchange *x, struct routing *r)
 {
     enum ch_dialect pinned;
     bool is_post = x->head.method == CH_METHOD_POST;
+    bool is_served = is_post || x->head.method == CH_METHOD_GET;
     *r = (struct routing){.path = x->target.path};
     r->is_pinned = ch_route_prefix(x->target.path, &pinned, &r->path);
     for (int d = CH_DIALECT_OPENAI; d <= CH_DIALECT_GEMINI; d++) {
@@ -119,8 +122,8 @@ static void find_routes(struct exchange *x, struct routing *r)
             continue;
         enum ch_route_result result =
             ch_route_find((enum ch_dialect)d, r->path, is_post, &r->match[d]);
-        r->candidates |= (unsigned)(result == CH_ROUTE_FOUND) << d;
-        r->known_paths |= (unsigned)(result == CH_ROUTE_WRONG_METHOD) << d;
+        r->candidates |= (unsigned)(result == CH_ROUTE_FOUND && is_served) << d;
+        r->known_paths |= (unsigned)(result != CH_ROUTE_UNKNOWN) << d;
     }
     enum ch_dialect hint = dialect_by_fields(x);
     unsigned possible = r->candidates ? r->candidates : r->known_paths;
@@ -171,10 +174,12 @@ static bool choose_route(struct exchange *x, const struct key_record *key, const
         x->route = r->match[d].route;
         x->suffix = r->match[d].suffix;
         if (x->route->model_place == CH_MODEL_IN_PATH) {
-            x->facts.model_len = r->match[d].model.len;
-            x->facts.model_is_bad = !ch_model_name_is_valid(r->match[d].model);
             x->facts.has_model = true;
-            ch_span_copy(r->match[d].model, x->facts.model, sizeof x->facts.model);
+            x->facts.model_is_bad = !ch_model_name_is_valid(r->match[d].model);
+            if (!x->facts.model_is_bad) {
+                x->facts.model_len = r->match[d].model.len;
+                ch_span_copy(r->match[d].model, x->facts.model, sizeof x->facts.model);
+            }
         }
         return true;
     }
@@ -187,7 +192,7 @@ static bool deny_route(struct exchange *x, const struct routing *r)
         return deny(x, 403, "dialect_not_served",
                     "This key has no provider that serves this path. Ask for a key with such a "
                     "provider, or check the base URL.");
-    if (r->known_paths || x->head.method == CH_METHOD_OTHER)
+    if (r->known_paths)
         return deny(x, 405, "method_not_allowed", "This path does not take that method.");
     return deny(
         x, 404, "unknown_path",
@@ -212,10 +217,21 @@ static bool is_json(struct ch_span type)
            ch_span_ieq(rest, CH_SPAN("charset=\"utf-8\""));
 }
 
+static unsigned count_fields(const struct ch_http1_head *head, enum ch_field id)
+{
+    unsigned count = 0;
+    for (uint32_t i = 0; i < head->field_count; i++)
+        count += head->fields[i].id == id;
+    return count;
+}
+
 static bool check_body_fields(struct exchange *x)
 {
     const struct ch_http1_field *type = ch_http1_find(&x->head, CH_FIELD_CONTENT_TYPE);
     const struct ch_http1_field *coding = ch_http1_find(&x->head, CH_FIELD_CONTENT_ENCODING);
+    if (count_fields(&x->head, CH_FIELD_CONTENT_TYPE) > 1 ||
+        count_fields(&x->head, CH_FIELD_CONTENT_ENCODING) > 1)
+        return deny(x, 400, "duplicate_field", "A field that describes the body stands twice.");
     if (x->head.framing == CH_FRAMING_NONE)
         return deny(x, 411, "length_required", "This path needs a body with a length.");
     if (x->head.framing == CH_FRAMING_LENGTH &&
@@ -237,6 +253,31 @@ static void note_user_agent(struct exchange *x)
         ch_span_copy(ch_http1_value(x->head_base, agent), x->user_agent, sizeof x->user_agent);
 }
 
+static bool has_query_key(const struct exchange *x)
+{
+    struct ch_span value, whole;
+    return ch_query_find(x->target.query, CH_SPAN("key"), &value, &whole);
+}
+
+// Parameters of Gemini's metered calls can choose the answer's form and leave its usage out
+// ("fields", "alt=proto"). What is known to be harmless passes, the rest is refused.
+static bool check_query(struct exchange *x)
+{
+    struct ch_span rest = x->target.query;
+    if (x->dialect != CH_DIALECT_GEMINI || !x->route->is_post)
+        return true;
+    while (rest.len) {
+        const char *end = memchr(rest.ptr, '&', rest.len);
+        struct ch_span item = {rest.ptr, end ? (size_t)(end - rest.ptr) : rest.len};
+        rest = ch_span_sub(rest, item.len + (end != NULL));
+        if (item.len && !ch_span_starts(item, CH_SPAN("key=")) &&
+            !ch_span_eq(item, CH_SPAN("alt=sse")) && !ch_span_eq(item, CH_SPAN("alt=json")))
+            return deny(x, 400, "query_not_allowed",
+                        "Of query parameters only key, alt=sse and alt=json are allowed here.");
+    }
+    return true;
+}
+
 bool gate_head(struct exchange *x)
 {
     struct routing routing;
@@ -253,8 +294,10 @@ bool gate_head(struct exchange *x)
         return deny(x, 404, "unknown_path", "Unknown path.");
     if (!choose_route(x, key, &routing))
         return deny_route(x, &routing);
-    if (!x->provider->enabled)
+    if (!x->provider->enabled || (x->dialect != CH_DIALECT_GEMINI && has_query_key(x)))
         return deny_key(x);
+    if (!check_query(x))
+        return false;
     if (x->pl->is_draining) {
         respond_denial(x,
                        &(struct denial){503, "shutting_down", "chaperone is restarting.", 1, true},
@@ -262,7 +305,7 @@ bool gate_head(struct exchange *x)
         return false;
     }
     if (!x->route->is_post)
-        return x->head.framing == CH_FRAMING_NONE ||
+        return ch_http1_body_is_empty(&x->body_framing) ||
                deny(x, 400, "unexpected_body", "A GET request carries no body here.");
     if (!check_body_fields(x))
         return false;
@@ -347,6 +390,12 @@ bool gate_scan_value(void *arg, const struct ch_json_value *value)
         facts->has_duplicate |= facts->has_tier;
         facts->has_tier = true;
         break;
+    case PATH_MODELS:
+        facts->has_fallback_models = true;
+        break;
+    case PATH_BACKGROUND:
+        facts->is_background |= value->type != CH_JSON_FALSE && value->type != CH_JSON_NULL;
+        break;
     case PATH_STREAM_OPTIONS:
         see_options(facts, value);
         break;
@@ -370,6 +419,9 @@ static bool check_json(struct exchange *x)
     if (ch_json_scan_is_ambiguous(&x->json))
         return deny(x, 400, "ambiguous_member",
                     "The body has a member that differs from a known one only in case or blanks.");
+    if (facts->is_background)
+        return deny(x, 403, "background_not_allowed",
+                    "Background responses cannot be metered: leave `background` out.");
     if (facts->contradicts_path)
         return deny(x, 400, "model_mismatch", "The body names another model than the path.");
     return true;
@@ -390,6 +442,9 @@ static bool check_model(struct exchange *x, const struct key_record *key)
         ch_query_find(x->target.query, CH_SPAN("model"), &value, &whole))
         return deny(x, 400, "model_mismatch",
                     "The model belongs into the body, not into the query.");
+    if (facts->has_fallback_models && key->models_len)
+        return deny(x, 403, "model_list_not_allowed",
+                    "This key has a list of models, so a request may name one model only.");
     if (ch_model_rule_allows(key_record_models(key), model))
         return true;
     snprintf(message, sizeof message,
@@ -398,12 +453,27 @@ static bool check_model(struct exchange *x, const struct key_record *key)
     return deny(x, 403, "model_not_allowed", message);
 }
 
+// The provider as it is now: it may have been replaced, disabled or taken from the key during a
+// slow upload.
+static bool refresh_provider(struct exchange *x, const struct key_record *key)
+{
+    struct provider_record *provider = find_provider(x, key, x->dialect, x->route);
+    if (!provider || !provider->enabled)
+        return false;
+    if (provider != x->provider) {
+        provider_unref(x->provider);
+        provider_ref(provider);
+        x->provider = provider;
+    }
+    return true;
+}
+
 bool gate_request(struct exchange *x)
 {
     // A slow upload may have outlived the key: the record is looked up anew.
     const struct key_record *key = registry_find(
         x->pl->proxy->options.registry, (struct ch_span){x->public_id, sizeof x->public_id});
-    if (!key || !key_is_valid(x, key))
+    if (!key || !key_is_valid(x, key) || !refresh_provider(x, key))
         return deny_key(x);
     if (x->body_is_json && !check_json(x))
         return false;

@@ -9,6 +9,8 @@ static const char *const request_paths[REQUEST_PATHS] = {
     [PATH_SERVICE_TIER] = "service_tier",
     [PATH_STREAM_OPTIONS] = "stream_options",
     [PATH_INCLUDE_USAGE] = "stream_options.include_usage",
+    [PATH_MODELS] = "models",
+    [PATH_BACKGROUND] = "background",
     [PATH_REQUESTS_MODEL] = "requests[].model",
 };
 
@@ -90,7 +92,7 @@ void ch_proxy_drain(struct ch_proxy_loop *pl)
     for (struct client *c = pl->clients, *next; c; c = next) {
         next = c->next;
         if (!c->x && !c->is_closing)
-            client_abandon(c);
+            client_retire(c);
     }
 }
 
@@ -101,7 +103,7 @@ void ch_proxy_abort(struct ch_proxy_loop *pl)
         next = c->next;
         if (c->x)
             exchange_end(c->x, CH_END_SHUTDOWN, false);
-        else
+        else if (ch_peer_is_open(&c->peer) || c->is_closing)
             client_abandon(c);
     }
 }

@@ -11,11 +11,21 @@ static void refuse_answer(struct exchange *x, int status, const char *code, cons
                           enum ch_end_reason reason)
 {
     exchange_warn(x, code, message);
-    if (x->head_is_out) // too late for words: a cut stream must not look finished
+    if (x->head_is_out) { // too late for words: a cut stream must not look finished
+        if (x->out_framing == OUT_TO_CLOSE)
+            ch_peer_reset(&x->client->peer);
         exchange_end(x, reason, false);
-    else
+    } else {
         respond_denial(x, &(struct denial){.status = status, .code = code, .message = message},
                        reason);
+    }
+}
+
+// The client cannot be given what it should get: it is gone, or memory is.
+static void abort_client(struct exchange *x)
+{
+    ch_peer_close(&x->client->peer);
+    exchange_end(x, CH_END_CLIENT_GONE, false);
 }
 
 // ---- the head
@@ -45,6 +55,7 @@ static bool passes(const struct exchange *x, const char *base, const struct ch_h
     case CH_FIELD_SEC_WEBSOCKET_PROTOCOL:
     case CH_FIELD_FORWARDING:
     case CH_FIELD_OTHER_GATEWAY:
+    case CH_FIELD_OVERRIDE:
     case CH_FIELD_ANTHROPIC_VERSION:
     case CH_FIELD_REQUEST_ID:
     case CH_FIELD_IDEMPOTENCY_KEY:
@@ -130,6 +141,18 @@ static bool starts_with_type(struct ch_span value, struct ch_span type)
     return value.len >= type.len && ch_span_ieq((struct ch_span){value.ptr, type.len}, type);
 }
 
+// The id goes into the usage row, so an echo of the credential is masked here as well, before it is
+// cut to fit.
+static void note_upstream_id(struct exchange *x, struct ch_span value)
+{
+    char text[1024];
+    if (value.len > sizeof text)
+        return;
+    memcpy(text, value.ptr, value.len);
+    echo_guard_mask(&x->echo, text, value.len);
+    ch_span_copy((struct ch_span){text, value.len}, x->upstream_id, sizeof x->upstream_id);
+}
+
 // Decides who reads along. Only good answers of metered routes, in a form we can read.
 static void choose_observers(struct exchange *x, const char *base)
 {
@@ -138,7 +161,7 @@ static void choose_observers(struct exchange *x, const char *base)
     const struct ch_http1_field *coding = ch_http1_find(head, CH_FIELD_CONTENT_ENCODING);
     const struct ch_http1_field *id = ch_http1_find(head, CH_FIELD_REQUEST_ID);
     if (id)
-        ch_span_copy(ch_http1_value(base, id), x->upstream_id, sizeof x->upstream_id);
+        note_upstream_id(x, ch_http1_value(base, id));
     bool is_plain = !coding || ch_span_ieq(ch_http1_value(base, coding), CH_SPAN("identity"));
     struct ch_span value = type ? ch_http1_value(base, type) : CH_SPAN("");
     x->is_sse = starts_with_type(value, CH_SPAN("text/event-stream"));
@@ -231,6 +254,7 @@ static bool gather_flush(struct exchange *x, struct gather *g, struct ch_span he
     enum ch_err err = CH_OK;
     if (g->count > first)
         err = ch_peer_write(&x->client->peer, g->parts + first, g->count - first);
+    x->head_is_out |= head.len && !err;
     gather_init(g);
     return err == CH_OK;
 }
@@ -253,6 +277,7 @@ static bool gather_add(struct exchange *x, struct gather *g, struct ch_span payl
 static void on_sse_data(void *arg, struct ch_span piece)
 {
     struct exchange *x = arg;
+    x->block_has_data = true;
     if (x->observes)
         ch_usage_scan_feed(&x->usage, piece);
 }
@@ -284,6 +309,17 @@ static bool release_held(struct exchange *x, struct gather *g, struct ch_span *h
     return true;
 }
 
+// The stream ended without the empty line that ends an event: what is held may still be ours to
+// drop.
+static bool release_last(struct exchange *x, struct gather *g, struct ch_span *head)
+{
+    bool is_block_end;
+    ch_sse_feed(&x->sse, CH_SPAN("\n\n"), &sse_handler, x, &is_block_end);
+    if (!x->event_is_released && is_our_usage_event(x))
+        ch_buf_clear(&x->held);
+    return release_held(x, g, head);
+}
+
 // Gives on all but the one event that our own include_usage produced. The front of an event is held
 // back only until its `choices` turn out not to be empty; everything before and behind passes byte
 // for byte.
@@ -298,10 +334,13 @@ static bool relay_events_but_ours(struct exchange *x, struct gather *g, struct c
         bool drops = is_block_end && !x->event_is_released && is_our_usage_event(x);
         bool releases = is_block_end || x->event_is_released || x->usage.has_choice ||
                         x->held.len + piece.len > HELD_MAX;
+        // A comment line that stands alone (": keep-alive") is not the front of anything.
+        bool is_comment = x->held.len == 0 && !x->block_has_data && piece.len &&
+                          piece.ptr[0] == ':' && piece.ptr[piece.len - 1] == '\n';
         if (drops) {
             ch_buf_clear(&x->held);
             x->was_dropped = true;
-        } else if (!releases) {
+        } else if (!releases && !is_comment) {
             if (ch_buf_append_span(&x->held, piece))
                 return false;
         } else {
@@ -309,6 +348,7 @@ static bool relay_events_but_ours(struct exchange *x, struct gather *g, struct c
                 return false;
         }
         x->event_is_released = !is_block_end && releases;
+        x->block_has_data &= !is_block_end;
         if (is_block_end)
             x->usage.has_choices = x->usage.has_choice = x->usage.usage_is_object = false;
     }
@@ -337,7 +377,7 @@ static bool relay_payload(struct exchange *x, struct gather *g, struct ch_span p
         return false;
     x->response_bytes += (int64_t)pass.len;
     if (x->drops_usage_event) {
-        if (!relay_events_but_ours(x, g, pass, head) || (is_last && !release_held(x, g, head)))
+        if (!relay_events_but_ours(x, g, pass, head) || (is_last && !release_last(x, g, head)))
             return false;
     } else {
         observe(x, pass);
@@ -357,7 +397,10 @@ static bool relay_payload(struct exchange *x, struct gather *g, struct ch_span p
 // never holds an answer that a crash could leave unrecorded.
 static void settle_answer(struct exchange *x)
 {
-    if (x->observes && !x->is_sse)
+    bool is_block_end;
+    if (x->observes && x->is_sse) // an event that the end of the stream cut short still counts
+        ch_sse_feed(&x->sse, CH_SPAN("\n\n"), &sse_handler, x, &is_block_end);
+    else if (x->observes)
         ch_usage_scan_end_document(&x->usage, CH_SPAN(""));
     x->response_state = RESPONSE_DONE;
     meter_settle(x, CH_END_DONE);
@@ -383,8 +426,10 @@ static size_t relay_body(struct exchange *x, struct ch_span bytes, struct ch_spa
             return bytes.len;
         }
         bool is_last = verdict == CH_HTTP1_DONE;
-        if ((payload.len || is_last) && !relay_payload(x, &g, payload, is_last, &head))
-            return bytes.len; // the client's end is on the way
+        if ((payload.len || is_last) && !relay_payload(x, &g, payload, is_last, &head)) {
+            abort_client(x);
+            return bytes.len;
+        }
     }
     bool is_done = !has_body || verdict == CH_HTTP1_DONE;
     if (is_done) {
@@ -392,8 +437,10 @@ static size_t relay_body(struct exchange *x, struct ch_span bytes, struct ch_spa
             x->upstream_keeps_alive = false;
         settle_answer(x);
     }
-    if (!gather_flush(x, &g, head, is_done))
+    if (!gather_flush(x, &g, head, is_done)) {
+        abort_client(x);
         return bytes.len;
+    }
     if (is_done) {
         exchange_end(x, CH_END_DONE, x->wants_keep_alive);
         return total;
@@ -439,7 +486,6 @@ static size_t relay_head(struct exchange *x, struct ch_span bytes)
     x->upstream_keeps_alive = x->response_head.keep_alive;
     x->response_state = RESPONSE_BODY;
     x->status = x->upstream_status;
-    x->head_is_out = true;
     ch_http1_body_init(&x->response_framing, &x->response_head);
     return size + relay_body(x, ch_span_sub(bytes, size), ch_buf_span(&x->pl->head_out));
 }
@@ -477,11 +523,15 @@ static void finish_at_close(struct exchange *x)
     struct gather g;
     struct ch_span none = {0};
     gather_init(&g);
-    if (!relay_payload(x, &g, none, true, &none))
+    if (!relay_payload(x, &g, none, true, &none)) {
+        abort_client(x);
         return;
+    }
     settle_answer(x);
     if (gather_flush(x, &g, none, true))
         exchange_end(x, CH_END_DONE, x->wants_keep_alive);
+    else
+        abort_client(x);
 }
 
 void relay_upstream_end(struct exchange *x, enum ch_peer_end end)
@@ -498,6 +548,7 @@ void relay_upstream_end(struct exchange *x, enum ch_peer_end end)
                           "The provider closed the connection before its answer was complete.",
                           CH_END_UPSTREAM_CUT);
         return;
+    case CH_PEER_STALLED:
     case CH_PEER_TIMEOUT:
         refuse_answer(x, 504, "upstream_timeout", "The provider did not answer in time.",
                       CH_END_TIMEOUT);

@@ -47,7 +47,8 @@ static void send_answer(struct exchange *x, const struct answer *answer)
         return;
     struct iovec parts[] = {{head->ptr, head->len},
                             {(void *)(uintptr_t)answer->body.ptr, answer->body.len}};
-    enum ch_err err = ch_peer_write(&x->client->peer, parts, 2);
+    // RFC 9110 §9.3.2: an answer to HEAD has no body.
+    enum ch_err err = ch_peer_write(&x->client->peer, parts, x->is_head_method ? 1 : 2);
     (void)err;
 }
 

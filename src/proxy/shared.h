@@ -38,6 +38,8 @@ enum request_path {
     PATH_SERVICE_TIER,
     PATH_STREAM_OPTIONS,
     PATH_INCLUDE_USAGE,
+    PATH_MODELS,         // OpenRouter's list of fallbacks
+    PATH_BACKGROUND,     // a response that is paid for later
     PATH_REQUESTS_MODEL, // Gemini batchEmbedContents repeats the path's model
     REQUEST_PATHS,
 };
@@ -48,7 +50,7 @@ struct request_facts {
     size_t model_len;
     bool has_model, model_is_bad;
     bool has_stream, is_stream, has_tier;
-    bool has_duplicate, is_ambiguous, contradicts_path;
+    bool has_duplicate, contradicts_path, has_fallback_models, is_background;
     bool has_options, options_is_object;
     bool includes_usage;
     uint64_t options_at, options_end; // of the value of stream_options
@@ -101,7 +103,7 @@ struct exchange {
     const struct ch_route *route;
     char public_id[CH_WRAPPED_KEY_ID];
     struct request_facts facts;
-    bool is_stream, wants_keep_alive, is_http10;
+    bool is_stream, wants_keep_alive, is_http10, is_head_method;
 
     // request: spans borrow the client's bytes until hold_request copies them
     const char *head_base;
@@ -127,6 +129,7 @@ struct exchange {
     int status;          // answered to the client; 0: nothing yet
     int upstream_status; // of the provider's answer; 0: none came
     bool upstream_keeps_alive, head_is_out;
+    bool block_has_data; // the event being read has data
     bool observes, is_sse, drops_usage_event, event_is_released, was_dropped;
     struct ch_sse sse;
     struct ch_buf held; // the front of an event that may be ours to drop
@@ -188,6 +191,7 @@ void client_accept(struct ch_proxy_loop *pl, int fd, struct ch_tls *tls, const c
 // The exchange is over: the next request, or the end of the connection.
 void client_exchange_over(struct client *c, bool keep_alive);
 void client_abandon(struct client *c); // close at once, without another byte
+void client_retire(struct client *c);  // no request is under way: close when everything is written
 
 // ---- exchange.c
 struct exchange *exchange_begin(struct client *c);

@@ -59,7 +59,7 @@ struct known_name {
 // A perfect hash of length, first and last letter; the factors were found by search. Two names in
 // one slot do not compile (-Woverride-init), and a test looks up every name.
 #define SLOT_COUNT             128
-#define SLOT(len, first, last) (((len) + 7u * (first) + 27u * (last)) % SLOT_COUNT)
+#define SLOT(len, first, last) (((len) + 14u * (first) + 103u * (last)) % SLOT_COUNT)
 #define NAME(first, last, name, field)                                                             \
     [SLOT(sizeof(name) - 1, first, last)] = {.text = (name), .len = sizeof(name) - 1, .id = (field)}
 
@@ -99,6 +99,8 @@ static const struct known_name known_names[SLOT_COUNT] = {
     NAME('a', 'd', "anthropic-workspace-id", CH_FIELD_ACCOUNT),
     NAME('x', 't', "x-goog-user-project", CH_FIELD_ACCOUNT),
     NAME('a', 'n', "anthropic-version", CH_FIELD_ANTHROPIC_VERSION),
+    NAME('x', 'e', "x-http-method-override", CH_FIELD_OVERRIDE),
+    NAME('x', 'k', "x-goog-fieldmask", CH_FIELD_OVERRIDE),
     NAME('x', 'd', "x-request-id", CH_FIELD_REQUEST_ID),
     NAME('r', 'd', "request-id", CH_FIELD_REQUEST_ID),
     NAME('i', 'y', "idempotency-key", CH_FIELD_IDEMPOTENCY_KEY),
