@@ -16,6 +16,7 @@ struct ch_cli {
     bool has_config;
     struct ch_config config;
     char config_path[CH_CONFIG_PATH];
+    struct ch_secret *master_key; // read, and not used yet: a variable that held it is gone
     struct ch_cli_direct *direct; // NULL while the daemon is used
 };
 
@@ -32,7 +33,8 @@ int ch_cli_write(const struct ch_cli *cli, struct ch_span bytes);
 // Loads the configuration once; its path is then in cli->config_path.
 enum ch_err ch_cli_load_config(struct ch_cli *cli, const struct ch_cli_call *call,
                                struct ch_why *why) CH_MUST_USE;
-// One admin operation. CH_ERR_UNAVAILABLE: neither the daemon nor the store can be reached.
+// One admin operation. CH_ERR_UNAVAILABLE: neither the daemon nor the store can be reached; while somebody holds
+// the store, which may be a daemon that is starting, both are tried for some seconds.
 enum ch_err ch_cli_ask(struct ch_cli *cli, const struct ch_cli_call *call, const char *operation,
                        const json_t *arguments, json_t **result_out, struct ch_why *why) CH_MUST_USE;
 // The arguments of the call with its secret read and put in.

@@ -111,14 +111,14 @@ struct ch_budget_estimate {
 // The part of one budget that one exchange holds. The caller sets `budget`; the rest is private.
 // One thread at a time.
 struct ch_budget_hold {
-    struct ch_budget *budget; // NULL: settled
+    struct ch_budget *budget; // NULL: empty
     int64_t period_end_ms;
     int64_t nano_usd;
 };
 
-// Reserves on all budgets of `holds` or on none. CH_ERR_LIMIT: refused by the budget of
-// holds[*refused_out], nothing is held; what was taken for a moment on the budgets before it can
-// have refused another exchange meanwhile, never admitted one. Every hold must be settled.
+// Reserves on all budgets of `holds` or on none. CH_ERR_LIMIT: refused by the budget at
+// `refused_out`, and all holds are empty; what was taken for a moment on the budgets before it can
+// have refused another exchange meanwhile, never admitted one. CH_OK: every hold must be settled.
 enum ch_err ch_budget_reserve(struct ch_budget_hold *holds, size_t count,
                               const struct ch_budget_estimate *estimate, int64_t now_ms,
                               size_t *refused_out) CH_MUST_USE;

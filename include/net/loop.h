@@ -21,6 +21,8 @@ enum ch_err ch_loop_new(unsigned index, struct ch_loop **loop_out) CH_MUST_USE;
 void ch_loop_free(struct ch_loop *loop);
 void ch_loop_run(struct ch_loop *loop); // until ch_loop_stop
 void ch_loop_stop(struct ch_loop *loop);
+// After the last run: runs what was posted and deferred meanwhile, so that nobody's argument is lost.
+void ch_loop_settle(struct ch_loop *loop);
 
 unsigned ch_loop_index(const struct ch_loop *loop);
 struct event_base *ch_loop_base(struct ch_loop *loop); // for this floor only

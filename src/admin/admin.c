@@ -32,7 +32,7 @@ static const struct route routes[] = {
     {"key.list", "status provider team project env service limit", true, ch_route_key_list},
     {"key.show", "name", true, ch_route_key_show},
     {"key.enable", "name", true, ch_route_key_enable},
-    {"key.disable", "name reason", true, ch_route_key_disable},
+    {"key.disable", "name", true, ch_route_key_disable},
     {"key.revoke", "name reason", true, ch_route_key_revoke},
     {"key.verify", "token", true, ch_route_key_verify},
 
@@ -69,6 +69,11 @@ enum ch_err ch_admin_call(struct ch_admin *admin, const char *operation, const j
     return input.err ? input.err : route->run(admin, arguments, result_out, input.why);
 }
 
+bool ch_admin_is_slow(const char *operation)
+{
+    return strcmp(operation, "provider.test") == 0;
+}
+
 const struct ch_catalogue *ch_admin_catalogue(const struct ch_admin *admin)
 {
     return admin->registry ? ch_registry_catalogue(admin->registry) : admin->base_catalogue;
@@ -80,6 +85,16 @@ enum ch_err ch_route_give(json_t *result, json_t **result_out, struct ch_why *wh
         return ch_why_set(why, CH_ERR_NOMEM, "out of memory");
     *result_out = result;
     return CH_OK;
+}
+
+// A failed call all the same: the next start would forget what was asked for.
+enum ch_err ch_route_not_stored(const char *what, const char *name, const struct ch_why *reason,
+                                struct ch_why *why)
+{
+    return ch_why_set(why, CH_ERR_IO,
+                      "%s %s is refused from now on, until the daemon restarts: that could not be "
+                      "stored (%.200s); repeat it when it can be",
+                      what, name, reason->text);
 }
 
 json_t *ch_route_time(int64_t wall_ms)

@@ -40,10 +40,17 @@ CH_ROUTE(ch_route_price_unpriced);
 
 CH_ROUTE(ch_route_status); // needs a daemon, no store
 
+#define CH_ADMIN_PROBE_MS 5000 // what `provider test` waits for a provider's answer
+
+// Whether the operation may take seconds and is safe beside others: it only reads.
+bool ch_admin_is_slow(const char *operation);
 // The catalogue in force.
 const struct ch_catalogue *ch_admin_catalogue(const struct ch_admin *admin);
 // Sets *result_out to `result`, or says that memory ran out when it is NULL (a failed json_pack).
 enum ch_err ch_route_give(json_t *result, json_t **result_out, struct ch_why *why) CH_MUST_USE;
+// The error of a refusal that holds on every loop, but not in the store.
+enum ch_err ch_route_not_stored(const char *what, const char *name, const struct ch_why *reason,
+                                struct ch_why *why) CH_MUST_USE;
 // "2026-11-21T20:05:00.123Z"; JSON null for 0.
 json_t *ch_route_time(int64_t wall_ms);
 

@@ -3,6 +3,7 @@
 #include "routes.h"
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "domain/model_rule.h"
 #include "domain/wrapped_key.h"
 
@@ -174,6 +175,31 @@ static json_t *created_to_json(const struct create_job *job)
     return result;
 }
 
+static enum ch_err revoke_in_store(struct ch_db *db, void *arg, struct ch_why *why)
+{
+    struct create_job *job = arg;
+    return ch_key_set_status(db, job->row.name, CH_KEY_REVOKED, "never handed out", &job->row, why);
+}
+
+// A stored key whose token nobody got must not come to life, now or at the next start. The registry
+// may never have taken it, and then it need not take its end.
+static enum ch_err withdraw(struct create_job *job, enum ch_err err, struct ch_why *why)
+{
+    struct ch_why reason = {""};
+    struct ch_registry *registry = job->admin->registry;
+    if (ch_store_write(job->admin->store, revoke_in_store, job, &reason))
+        return ch_why_set(why, err,
+                          "key %s could not be put in force, and nobody has seen it: revoke it "
+                          "(%.200s)",
+                          job->row.name, reason.text);
+    if (registry && ch_registry_put_key(registry, &job->row))
+        CH_LOG(CH_LOG_DEBUG, "withdrawn_key_not_held", ch_log_text("key", job->row.name));
+    return ch_why_set(why, err,
+                      "key %s could not be put in force and was revoked before anybody saw it: "
+                      "create one of another name",
+                      job->row.name);
+}
+
 enum ch_err ch_route_key_create(struct ch_admin *admin, const json_t *arguments,
                                 json_t **result_out, struct ch_why *why)
 {
@@ -184,10 +210,13 @@ enum ch_err ch_route_key_create(struct ch_admin *admin, const json_t *arguments,
     if (input.err)
         return input.err;
     enum ch_err err = ch_store_write(admin->store, create_in_store, &job, why);
-    if (!err)
+    if (!err) {
         err = put_in_force(admin, &job.row, why);
-    if (!err)
-        err = ch_route_give(created_to_json(&job), result_out, why);
+        if (!err)
+            err = ch_route_give(created_to_json(&job), result_out, why);
+        if (err)
+            err = withdraw(&job, err, why);
+    }
     ch_wipe(job.token, sizeof job.token);
     return err;
 }
@@ -226,11 +255,24 @@ static enum ch_err set_status_in_store(struct ch_db *db, void *arg, struct ch_wh
     return ch_key_set_status(db, job->name, job->status, job->reason, &job->row, why);
 }
 
+// Puts a refusal in force before it is stored. Whatever keeps this from happening shows again, with
+// its sentence, when it is stored.
+static bool refuse_first(struct ch_admin *admin, const struct row_job *job)
+{
+    struct row_job now = {.name = job->name};
+    if (!admin->registry || job->status == CH_KEY_ACTIVE ||
+        ch_store_read(admin->store, get_in_store, &now, NULL) || now.row.status == CH_KEY_REVOKED)
+        return false;
+    now.row.status = job->status;
+    return ch_registry_put_key(admin->registry, &now.row) == CH_OK;
+}
+
 static enum ch_err set_status(struct ch_admin *admin, const json_t *arguments,
                               enum ch_key_status status, json_t **result_out, struct ch_why *why)
 {
     struct ch_input input;
     struct row_job job = {.status = status};
+    struct ch_why reason = {""};
     ch_input_init(&input, arguments, why);
     job.name = ch_input_name(&input, "name", true);
     job.reason = ch_input_text(&input, "reason", CH_LABEL_MAX);
@@ -238,8 +280,12 @@ static enum ch_err set_status(struct ch_admin *admin, const json_t *arguments,
         return input.err;
     if (!job.reason)
         job.reason = "";
-    enum ch_err err = ch_store_write(admin->store, set_status_in_store, &job, why);
-    if (!err)
+    bool is_in_force = refuse_first(admin, &job);
+    enum ch_err err = ch_store_write(admin->store, set_status_in_store, &job, &reason);
+    if (err)
+        return is_in_force ? ch_route_not_stored("key", job.name, &reason, why)
+                           : ch_why_set(why, err, "%s", reason.text);
+    if (!is_in_force)
         err = put_in_force(admin, &job.row, why);
     return err ? err : ch_route_give(key_to_json(&job.row), result_out, why);
 }

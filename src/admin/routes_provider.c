@@ -7,8 +7,6 @@
 
 #include <stdio.h>
 
-#define PROBE_TIMEOUT_MS 10000 // what `provider test` waits for a provider's answer
-
 static json_t *provider_to_json(const struct ch_provider_row *row)
 {
     char hint[sizeof row->key_hint + 4] = "";
@@ -171,7 +169,7 @@ enum ch_err ch_route_provider_test(struct ch_admin *admin, const json_t *argumen
     if (err)
         return err;
     err = ch_probe_provider(ch_store_vault(admin->store), &job.row,
-                            admin->upstream_ca ? admin->upstream_ca : "", PROBE_TIMEOUT_MS, &probe,
+                            admin->upstream_ca ? admin->upstream_ca : "", CH_ADMIN_PROBE_MS, &probe,
                             &reason);
     if (err == CH_ERR_NOMEM)
         return ch_why_set(why, err, "out of memory");
@@ -189,17 +187,33 @@ static enum ch_err set_enabled_in_store(struct ch_db *db, void *arg, struct ch_w
     return ch_provider_set_enabled(db, job->name, job->enabled, &job->row, why);
 }
 
+// Puts a refusal in force before it is stored. Whatever keeps this from happening shows again, with
+// its sentence, when it is stored.
+static bool refuse_first(struct ch_admin *admin, const struct row_job *job)
+{
+    struct row_job now = {.name = job->name};
+    if (!admin->registry || job->enabled || ch_store_read(admin->store, get_in_store, &now, NULL))
+        return false;
+    now.row.enabled = false;
+    return ch_registry_put_provider(admin->registry, &now.row) == CH_OK;
+}
+
 static enum ch_err set_enabled(struct ch_admin *admin, const json_t *arguments, bool enabled,
                                json_t **result_out, struct ch_why *why)
 {
     struct ch_input input;
     struct row_job job = {.enabled = enabled};
+    struct ch_why reason = {""};
     ch_input_init(&input, arguments, why);
     job.name = ch_input_name(&input, "name", true);
     if (input.err)
         return input.err;
-    enum ch_err err = ch_store_write(admin->store, set_enabled_in_store, &job, why);
-    if (!err)
+    bool is_in_force = refuse_first(admin, &job);
+    enum ch_err err = ch_store_write(admin->store, set_enabled_in_store, &job, &reason);
+    if (err)
+        return is_in_force ? ch_route_not_stored("provider", job.name, &reason, why)
+                           : ch_why_set(why, err, "%s", reason.text);
+    if (!is_in_force)
         err = put_in_force(admin, &job.row, why);
     return err ? err : ch_route_give(provider_to_json(&job.row), result_out, why);
 }

@@ -5,7 +5,6 @@
 #include "base/id.h"
 #include "domain/model_rule.h"
 #include "store/usage_query.h"
-#include "store/usage_writer.h"
 
 #define LIST_DEFAULT 50    // rows of one answer unless --limit says otherwise
 #define LIST_MAX     10000 // about 10 MB of JSON
@@ -24,13 +23,6 @@ static void read_filter(struct ch_input *input, struct ch_usage_filter *filter)
         ch_input_fail(input, "--from must lie before --to");
 }
 
-// With a daemon, its loops may have appended rows that the writer has not committed yet.
-static void flush(struct ch_admin *admin)
-{
-    if (admin->registry)
-        ch_usage_writer_flush(admin->store);
-}
-
 enum ch_err ch_route_usage_summary(struct ch_admin *admin, const json_t *arguments,
                                    json_t **result_out, struct ch_why *why)
 {
@@ -41,7 +33,6 @@ enum ch_err ch_route_usage_summary(struct ch_admin *admin, const json_t *argumen
     const char *by = ch_input_string(&input, "by", false);
     if (input.err)
         return input.err;
-    flush(admin);
     return ch_usage_summary(admin->store, &filter, by ? by : "key", result_out, why);
 }
 
@@ -58,6 +49,5 @@ enum ch_err ch_route_usage_list(struct ch_admin *admin, const json_t *arguments,
         ch_input_fail(&input, "--after takes a request id like req_0Bd8YqJ3xZa");
     if (input.err)
         return input.err;
-    flush(admin);
     return ch_usage_list(admin->store, &filter, result_out, why);
 }

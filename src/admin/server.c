@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "admin/admin.h"
 
+#include "errand.h"
+#include "routes.h"
 #include "socket.h"
 
 #include "base/clock.h"
@@ -17,6 +19,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define ERRANDS_MAX     4                          // slow calls at once; a further one is refused
 #define CONNECTIONS_MAX 32                         // at once; more wait in the kernel's queue
 #define DEADLINE_NS     (10 * 1000 * CH_NS_PER_MS) // for a whole request, and for its answer
 #define PAUSE_MS        100                        // when descriptors have run out
@@ -25,9 +28,11 @@
 // One connection carries one call: accept, read, run, write, close.
 //
 //   READING ──whole request──> WRITING ──all written──> closed
-//      └──────────── fault, deadline, peer gone ──────────┘
+//    │  └─slow─> RUNNING ─done──┘   │                      │
+//    └────────── fault, deadline, peer gone ───────────────┘
 enum call_state {
     CALL_READING,
+    CALL_RUNNING, // on a thread of its own; its connection is not looked at
     CALL_WRITING,
 };
 
@@ -40,15 +45,17 @@ struct call {
     struct ch_http1_head head;
     struct ch_http1_body framing;
     bool has_head;
-    size_t parsed;      // bytes of `in` that the framing has consumed
-    struct ch_buf body; // payload without framing
+    size_t parsed;            // bytes of `in` that the framing has consumed
+    struct ch_buf body;       // payload without framing
+    struct ch_errand *errand; // while it runs
     struct ch_buf out;
     size_t written;
 };
 
 struct ch_admin_server {
     struct ch_admin *admin;
-    int listener, wake; // wake: an eventfd that ends the thread
+    int listener;
+    int wake, done; // eventfds: the first ends the thread, the second counts errands that are done
     pthread_t thread;
     char path[CH_ADMIN_PATH_MAX];
     struct call calls[CONNECTIONS_MAX];
@@ -156,6 +163,50 @@ static bool operation_of(const struct call *call, char out[64])
     return true;
 }
 
+static void answer(struct call *call, enum ch_err err, const struct ch_why *why, json_t *result)
+{
+    if (err)
+        answer_error(call, status_of(err), ch_err_name(err),
+                     why->text[0] ? why->text : "the operation failed");
+    else
+        answer_result(call, result);
+    json_decref(result);
+}
+
+static size_t count_errands(const struct ch_admin_server *server)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < CONNECTIONS_MAX; i++)
+        count += server->calls[i].errand != NULL;
+    return count;
+}
+
+// Takes `arguments`.
+static void send_errand(struct ch_admin_server *server, struct call *call, const char *operation,
+                        json_t *arguments)
+{
+    struct ch_why why = {"busy: as many such calls as may run at once are running; try again"};
+    enum ch_err err = CH_ERR_AGAIN;
+    if (count_errands(server) < ERRANDS_MAX &&
+        (err = ch_errand_start(server->admin, operation, arguments, server->done, &call->errand)))
+        ch_why_set(&why, err, "a thread for the call could not be started");
+    if (!err) {
+        call->state = CALL_RUNNING;
+        return;
+    }
+    json_decref(arguments);
+    answer(call, err, &why, NULL);
+}
+
+static void finish_errand(struct call *call)
+{
+    json_t *result = NULL;
+    struct ch_why why;
+    enum ch_err err = ch_errand_end(call->errand, &result, &why);
+    call->errand = NULL;
+    answer(call, err, &why, result);
+}
+
 static void run_operation(struct ch_admin_server *server, struct call *call, const char *operation)
 {
     json_t *result = NULL;
@@ -168,14 +219,13 @@ static void run_operation(struct ch_admin_server *server, struct call *call, con
         answer_error(call, 400, ch_err_name(CH_ERR_INVALID), "the request body is not JSON");
         return;
     }
+    if (ch_admin_is_slow(operation)) {
+        send_errand(server, call, operation, arguments);
+        return;
+    }
     enum ch_err err = ch_admin_call(server->admin, operation, arguments, &result, &why);
     json_decref(arguments);
-    if (err)
-        answer_error(call, status_of(err), ch_err_name(err),
-                     why.text[0] ? why.text : "the operation failed");
-    else
-        answer_result(call, result);
-    json_decref(result);
+    answer(call, err, &why, result);
 }
 
 // The time that a handler takes is not held against the calls that wait for it.
@@ -340,10 +390,11 @@ static void accept_call(struct ch_admin_server *server)
         close(fd);
 }
 
-// What the thread waits for: [0] the end, [1] the listener, then the calls in the order of `of`.
+// What the thread waits for: [0] the end, [1] the listener, [2] errands, then the calls in the
+// order of `of`.
 struct wait_set {
-    struct pollfd fds[2 + CONNECTIONS_MAX];
-    struct call *of[2 + CONNECTIONS_MAX];
+    struct pollfd fds[3 + CONNECTIONS_MAX];
+    struct call *of[3 + CONNECTIONS_MAX];
     nfds_t count;
     int timeout_ms;
 };
@@ -354,10 +405,11 @@ static void fill_wait_set(struct ch_admin_server *server, struct wait_set *set)
     set->fds[0] = (struct pollfd){.fd = server->wake, .events = POLLIN};
     set->fds[1] =
         (struct pollfd){.fd = free_slot(server) ? server->listener : -1, .events = POLLIN};
-    set->count = 2;
+    set->fds[2] = (struct pollfd){.fd = server->done, .events = POLLIN};
+    set->count = 3;
     for (size_t i = 0; i < CONNECTIONS_MAX; i++) {
         struct call *call = &server->calls[i];
-        if (call->fd < 0)
+        if (call->fd < 0 || call->state == CALL_RUNNING)
             continue;
         set->of[set->count] = call;
         set->fds[set->count++] = (struct pollfd){
@@ -381,6 +433,15 @@ static void step_call(struct ch_admin_server *server, struct call *call, bool is
         close_call(call);
 }
 
+static void finish_errands(struct ch_admin_server *server)
+{
+    eventfd_t count;
+    CH_ASSERT(eventfd_read(server->done, &count) == 0);
+    for (size_t i = 0; i < CONNECTIONS_MAX; i++)
+        if (server->calls[i].errand && ch_errand_is_done(server->calls[i].errand))
+            finish_errand(&server->calls[i]);
+}
+
 static void *serve(void *arg)
 {
     struct ch_admin_server *server = arg;
@@ -392,8 +453,10 @@ static void *serve(void *arg)
             continue; // EINTR: nothing else can happen to valid descriptors
         if (set.fds[0].revents)
             return NULL;
-        for (nfds_t i = 2; i < set.count; i++)
+        for (nfds_t i = 3; i < set.count; i++)
             step_call(server, set.of[i], set.fds[i].revents != 0);
+        if (set.fds[2].revents)
+            finish_errands(server);
         if (set.fds[1].revents)
             accept_call(server);
     }
@@ -458,20 +521,23 @@ enum ch_err ch_admin_server_start(struct ch_admin *admin, const char *socket_pat
         goto fail_memory;
     ch_span_copy(ch_span_of(socket_path), server->path, sizeof server->path);
     server->wake = eventfd(0, EFD_CLOEXEC);
-    if (server->wake < 0) {
+    server->done = eventfd(0, EFD_CLOEXEC);
+    if (server->wake < 0 || server->done < 0) {
         err = ch_why_set(why, CH_ERR_IO, "admin thread: %s", strerror(errno));
-        goto fail_listener;
+        goto fail_events;
     }
     if (pthread_create(&server->thread, NULL, serve, server) != 0) {
         err = ch_why_set(why, CH_ERR_IO, "the admin thread could not be started");
-        goto fail_wake;
+        goto fail_events;
     }
     *server_out = server;
     return CH_OK;
 
-fail_wake:
-    close(server->wake);
-fail_listener:
+fail_events:
+    if (server->wake >= 0)
+        close(server->wake);
+    if (server->done >= 0)
+        close(server->done);
     close(server->listener);
     unlink(server->path);
 fail_memory:
@@ -485,11 +551,15 @@ void ch_admin_server_stop(struct ch_admin_server *server)
         return;
     CH_ASSERT(eventfd_write(server->wake, 1) == 0);
     pthread_join(server->thread, NULL);
-    for (size_t i = 0; i < CONNECTIONS_MAX; i++)
+    for (size_t i = 0; i < CONNECTIONS_MAX; i++) {
+        if (server->calls[i].errand)
+            ch_errand_abandon(server->calls[i].errand);
         if (server->calls[i].fd >= 0)
             close_call(&server->calls[i]);
+    }
     unlink(server->path);
     close(server->listener);
     close(server->wake);
+    close(server->done);
     ch_zfree(server);
 }

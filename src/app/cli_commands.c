@@ -10,6 +10,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -116,6 +117,27 @@ static json_t *report_to_json(struct ch_span report, bool ok)
     return json_pack("{s:s, s:b, s:o}", "schema", "chaperone.check/1", "ok", ok, "items", items);
 }
 
+// What others must not read: sealed provider keys, and who spent what on which model. (A master key
+// that they can read is refused, here as at the start.)
+static enum ch_err warn_if_open(struct ch_buf *report, const char *what, const char *path)
+{
+    struct stat info;
+    if (stat(path, &info) != 0 || !(info.st_mode & (S_IRWXG | S_IRWXO)))
+        return CH_OK;
+    return ch_buf_append_format(report,
+                                "warn  %-10s %s is open to other users (mode %04o); run: chmod "
+                                "600 %s\n",
+                                what, path, (unsigned)info.st_mode & 07777, path);
+}
+
+static enum ch_err check_all(struct ch_cli *cli, struct ch_buf *report, struct ch_why *why)
+{
+    enum ch_err err = ch_daemon_check(&cli->config, report, why);
+    bool failed = warn_if_open(report, "store", cli->config.database) ||
+                  warn_if_open(report, "journal", cli->config.journal);
+    return !err && failed ? ch_why_set(why, CH_ERR_NOMEM, "out of memory") : err;
+}
+
 int ch_cli_run_check(struct ch_cli *cli, const struct ch_cli_call *call)
 {
     struct ch_why why = {""};
@@ -123,7 +145,7 @@ int ch_cli_run_check(struct ch_cli *cli, const struct ch_cli_call *call)
     ch_buf_init(&report, PAGE_MAX);
     enum ch_err err = ch_cli_load_config(cli, call, &why);
     if (!err)
-        err = ch_daemon_check(&cli->config, &report, &why);
+        err = check_all(cli, &report, &why);
     int code = CH_EXIT_OK;
     if (call->output == CH_CLI_JSON)
         code = show_own(cli, call, report_to_json(ch_buf_span(&report), err == CH_OK));

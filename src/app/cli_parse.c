@@ -227,6 +227,21 @@ static enum ch_err take_word(struct ch_cli_call *call, const char *word, struct 
 
 // ---- options
 
+// A wrapped key, whole or in part, also behind an option's '='. No name and no value is called so.
+static bool holds_wrapped_key(const char *word)
+{
+    const char *equals = word[0] == '-' ? strchr(word, '=') : NULL;
+    const char *text = equals ? equals + 1 : word;
+    return strncmp(text, "ch_", 3) == 0 && strstr(text, "_sk_");
+}
+
+static enum ch_err refuse_wrapped_key(struct ch_why *why)
+{
+    return ch_why_set(why, CH_ERR_INVALID,
+                      "a wrapped key never stands on the command line, and a command takes its "
+                      "name; `chaperone key verify --secret-stdin` says which one it is");
+}
+
 // People try --api-key and the like; the answer is worth more than a similar name.
 static bool asks_for_secret(const struct ch_cli_call *call, struct ch_span name)
 {
@@ -306,7 +321,7 @@ static enum ch_err next_word(struct arguments *args, const struct ch_cli_option 
         return ch_why_set(why, CH_ERR_INVALID, "--%s needs a value: %s", option->name,
                           option->value);
     *text_out = args->words[args->at++];
-    return CH_OK;
+    return holds_wrapped_key(*text_out) ? refuse_wrapped_key(why) : CH_OK;
 }
 
 static enum ch_err take_long(struct ch_cli_call *call, struct arguments *args, const char *word,
@@ -385,7 +400,9 @@ enum ch_err ch_cli_parse(int argc, char *const *argv, struct ch_cli_call *call_o
     *call_out = (struct ch_cli_call){0};
     while (!err && args.at < args.count) {
         const char *word = args.words[args.at++];
-        if (only_words || word[0] != '-' || word[1] == '\0')
+        if (holds_wrapped_key(word))
+            err = refuse_wrapped_key(why);
+        else if (only_words || word[0] != '-' || word[1] == '\0')
             err = take_word(call_out, word, why);
         else if (word[1] != '-')
             err = take_short(call_out, &args, word + 1, why);

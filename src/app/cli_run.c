@@ -7,6 +7,7 @@
 #include "app/cli_secret.h"
 #include "app/config_file.h"
 #include "app/prices.h"
+#include "base/clock.h"
 #include "base/secret.h"
 #include "domain/catalogue.h"
 #include "store/store.h"
@@ -16,8 +17,11 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#define PAGE_MAX   ((size_t)256 * 1024)        // bytes of a help page
-#define OUTPUT_MAX ((size_t)512 * 1024 * 1024) // bytes of a rendered answer
+#define PAGE_MAX      ((size_t)256 * 1024)        // bytes of a help page
+#define OUTPUT_MAX    ((size_t)512 * 1024 * 1024) // bytes of a rendered answer
+
+#define START_WAIT_MS 5000 // for a daemon that holds the store and does not answer yet
+#define START_STEP_MS 100
 
 struct ch_cli_direct {
     struct ch_store *store;
@@ -94,9 +98,11 @@ enum ch_err ch_cli_load_config(struct ch_cli *cli, const struct ch_cli_call *cal
 {
     if (cli->has_config)
         return CH_OK;
-    enum ch_err err = ch_config_file_find(call->config, cli->config_path, why);
+    bool is_named;
+    enum ch_err err = ch_config_file_find(call->config, cli->config_path, &is_named, why);
     if (!err)
-        err = ch_config_file_load(cli->config_path, &cli->config, why);
+        err = is_named ? ch_config_file_load(cli->config_path, &cli->config, why)
+                       : ch_config_file_load_found(cli->config_path, &cli->config, why);
     cli->has_config = err == CH_OK;
     return err;
 }
@@ -110,16 +116,24 @@ static void close_direct(struct ch_cli_direct *direct)
     ch_zfree(direct);
 }
 
+static void forget_master_key(struct ch_cli *cli)
+{
+    ch_secret_free(cli->master_key);
+    cli->master_key = NULL;
+}
+
+// CH_ERR_CONFLICT: somebody else holds the store.
 static enum ch_err open_direct(struct ch_cli *cli, struct ch_why *why)
 {
-    struct ch_secret *master_key = NULL;
     struct ch_cli_direct *direct = ch_zcalloc(1, sizeof *direct);
     if (!direct)
         return ch_why_set(why, CH_ERR_NOMEM, "out of memory");
-    enum ch_err err = ch_config_master_key(&cli->config, &master_key, why);
+    enum ch_err err =
+        cli->master_key ? CH_OK : ch_config_master_key(&cli->config, &cli->master_key, why);
     if (!err)
-        err = ch_store_open(cli->config.database, master_key, false, &direct->store, why);
-    ch_secret_free(master_key);
+        err = ch_store_open(cli->config.database, cli->master_key, false, &direct->store, why);
+    if (err != CH_ERR_CONFLICT)
+        forget_master_key(cli);
     if (!err)
         err = ch_prices_load(&cli->config, direct->store, &direct->catalogue, why);
     if (err) {
@@ -135,6 +149,7 @@ static enum ch_err open_direct(struct ch_cli *cli, struct ch_why *why)
 
 void ch_cli_fini(struct ch_cli *cli)
 {
+    forget_master_key(cli);
     close_direct(cli->direct);
     cli->direct = NULL;
 }
@@ -154,15 +169,19 @@ enum ch_err ch_cli_ask(struct ch_cli *cli, const struct ch_cli_call *call, const
     enum ch_err err = ch_cli_load_config(cli, call, why);
     if (err)
         return err;
-    if (!cli->direct) {
-        err = ch_admin_client_call(cli->config.admin_socket, operation, arguments, result_out,
-                                   &daemon_why);
+    int64_t deadline_ns = ch_clock_mono_ns() + START_WAIT_MS * CH_NS_PER_MS;
+    while (!cli->direct) {
+        err = ch_admin_client_call(cli->config.admin_socket, cli->config.database, operation,
+                                   arguments, result_out, &daemon_why);
         if (err != CH_ERR_UNAVAILABLE || call->is_daemon_only || strcmp(operation, "status") == 0) {
             *why = daemon_why;
             return err;
         }
-        if (open_direct(cli, &store_why))
+        err = open_direct(cli, &store_why);
+        if (err && (err != CH_ERR_CONFLICT || ch_clock_mono_ns() >= deadline_ns))
             return explain_both(&daemon_why, &store_why, why);
+        if (err)
+            usleep(START_STEP_MS * 1000);
     }
     return ch_admin_call(&cli->direct->admin, operation, arguments, result_out, why);
 }

@@ -63,18 +63,34 @@ static enum ch_err read_file(const char *path, struct ch_buf *out, struct ch_why
     return err;
 }
 
+// [A-Za-z_][A-Za-z0-9_]*, as a shell would set it.
+static bool is_variable_name(struct ch_span name)
+{
+    for (size_t i = 0; i < name.len; i++) {
+        char c = name.ptr[i];
+        bool is_letter = (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '_';
+        if (!is_letter && (i == 0 || c < '0' || c > '9'))
+            return false;
+    }
+    return name.len > 0;
+}
+
+// What was given is never repeated: it may be the secret itself, and some look like a name.
 // The variable's bytes stay readable in the process unless they are overwritten before it is unset.
 static enum ch_err read_environment(const char *name, struct ch_buf *out, struct ch_why *why)
 {
+    if (!is_variable_name(ch_span_of(name)))
+        return ch_why_set(why, CH_ERR_INVALID,
+                          "--secret-env takes the name of an environment variable; a secret never "
+                          "stands on the command line");
     char *value = getenv(name);
     if (!value)
-        return ch_why_set(why, CH_ERR_NOT_FOUND, "--secret-env: the variable %.64s is not set",
-                          name);
+        return ch_why_set(why, CH_ERR_NOT_FOUND, "--secret-env: there is no variable of that name");
     enum ch_err err = ch_buf_append_span(out, ch_span_of(value));
     ch_wipe(value, strlen(value));
     unsetenv(name);
-    return err ? ch_why_set(why, CH_ERR_INVALID, "the secret in %.64s is longer than %d bytes",
-                            name, CH_CLI_SECRET_MAX)
+    return err ? ch_why_set(why, CH_ERR_INVALID,
+                            "the secret in the variable is longer than %d bytes", CH_CLI_SECRET_MAX)
                : CH_OK;
 }
 

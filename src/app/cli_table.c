@@ -5,7 +5,7 @@
 // clang-format off
 
 const struct ch_cli_option ch_cli_globals[] = {
-    {.name = "config", .type = CH_CLI_FILE, .value = "FILE", .help = "configuration file; else $CHAPERONE_CONFIG, ./chaperone.yaml, /etc/chaperone/chaperone.yaml"},
+    {.name = "config", .type = CH_CLI_FILE, .value = "FILE", .help = "configuration file; else $CHAPERONE_CONFIG, else ./chaperone.yaml or /etc/chaperone/chaperone.yaml if only you or root can write it"},
     {.name = "output", .letter = 'o', .type = CH_CLI_CHOICE, .value = "FORMAT", .choices = "table tsv json", .help = "how to print; default: table on a terminal, tsv elsewhere"},
     {.name = "quiet", .letter = 'q', .help = "print names or ids only, and no notes"},
     {.name = "daemon-only", .help = "fail rather than open the database when no daemon answers"},
@@ -127,10 +127,6 @@ static const struct ch_cli_option key_list_options[] = {
     {.name = "env", .type = CH_CLI_TEXT, .value = "NAME", .help = "only this environment's"},
     {.name = "service", .type = CH_CLI_TEXT, .value = "NAME", .help = "only this service's"},
     {.name = "limit", .type = CH_CLI_INT, .value = "N", .help = "at most this many; default 1000"},
-    {0},
-};
-static const struct ch_cli_option key_disable_options[] = {
-    {.name = "reason", .type = CH_CLI_TEXT, .value = "TEXT", .help = "kept with the key"},
     {0},
 };
 static const struct ch_cli_option key_revoke_options[] = {
@@ -340,11 +336,12 @@ const struct ch_cli_command ch_cli_commands[] = {
     },
     {
         .noun = "provider", .verb = "test", .summary = "ask the provider whether it accepts its key",
-        .about = "Sends one free request (the list of models). Exit code 6 when the provider cannot be used.",
+        .about = "Sends one free request (the list of models) and waits up to 5 s. Exit code 6 when the provider cannot be used.",
         .positionals = {PROVIDER_NAME}, .operation = "provider.test", .run = ch_cli_run_verdict, .columns = provider_test_columns,
     },
     {
         .noun = "provider", .verb = "disable", .summary = "refuse every request that would go there",
+        .about = "In force at once, also when it cannot be stored; exit code 1 then, and the daemon must not be restarted before it could.",
         .positionals = {PROVIDER_NAME}, .operation = "provider.disable", .columns = provider_columns,
     },
     {
@@ -376,7 +373,8 @@ const struct ch_cli_command ch_cli_commands[] = {
     },
     {
         .noun = "key", .verb = "disable", .summary = "refuse it until it is enabled again",
-        .positionals = {KEY_NAME}, .options = key_disable_options, .operation = "key.disable", .columns = key_columns,
+        .about = "In force at once, also when it cannot be stored; exit code 1 then, and the daemon must not be restarted before it could.",
+        .positionals = {KEY_NAME}, .operation = "key.disable", .columns = key_columns,
     },
     {
         .noun = "key", .verb = "enable", .summary = "accept it again",
@@ -384,6 +382,7 @@ const struct ch_cli_command ch_cli_commands[] = {
     },
     {
         .noun = "key", .verb = "revoke", .summary = "refuse it for good, from the next request on",
+        .about = "In force at once, also when it cannot be stored; exit code 1 then, and the daemon must not be restarted before it could.",
         .positionals = {KEY_NAME}, .options = key_revoke_options, .operation = "key.revoke", .columns = key_columns,
         .confirm = "Revoke key %s for good?",
     },

@@ -288,6 +288,8 @@ static void stop_loops(struct daemon *d)
     d->resolver = NULL;
     for (unsigned i = 0; i < d->lane_count; i++) {
         close_doors(&d->lanes[i]);
+        if (d->lanes[i].loop)
+            ch_loop_settle(d->lanes[i].loop);
         ch_proxy_loop_free(d->lanes[i].proxy);
         ch_loop_free(d->lanes[i].loop);
     }

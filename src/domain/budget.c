@@ -142,6 +142,8 @@ static int64_t next_first_day(enum ch_budget_period period, int64_t first)
     return first + 1;
 }
 
+#define DAYS_BACK_MAX 3 // the widest step between two offsets that a zone may have is 51 hours
+
 struct ch_budget_interval ch_budget_interval(enum ch_budget_period period,
                                              const struct ch_time_zone *zone, int64_t now_ms)
 {
@@ -152,13 +154,14 @@ struct ch_budget_interval ch_budget_interval(enum ch_budget_period period,
     struct ch_budget_interval interval = {ch_time_zone_midnight_ms(zone, day),
                                           ch_time_zone_midnight_ms(zone, next)};
     // Where the clock goes back over midnight, the local date falls back too, but a period that has
-    // begun stays begun. Zones do that once, so one step is enough; for ever past the year 9999.
-    if (interval.end_ms <= now_ms) {
+    // begun stays begun.
+    for (int i = 0; i < DAYS_BACK_MAX && interval.end_ms <= now_ms; i++) {
+        next = next_first_day(period, next);
         interval.start_ms = interval.end_ms;
-        interval.end_ms = ch_time_zone_midnight_ms(zone, next_first_day(period, next));
+        interval.end_ms = ch_time_zone_midnight_ms(zone, next);
     }
     if (interval.end_ms <= now_ms)
-        interval.end_ms = INT64_MAX;
+        interval.end_ms = INT64_MAX; // past the year 9999
     return interval;
 }
 
@@ -193,9 +196,14 @@ static struct cell_value cell_load(const union cell *cell)
 }
 
 #if defined(__x86_64__)
-__attribute__((target("cx16"))) // every x86-64 since 2006 has it, the baseline has not
+// Every x86-64 since 2006 has the instruction, the baseline has not. Inlined into functions of the
+// baseline, clang would turn it into a library call.
+#define CELL_SWAP __attribute__((target("cx16"), noinline))
+#else
+#define CELL_SWAP
 #endif
-static bool cell_swap(union cell *cell, struct cell_value from, struct cell_value to)
+
+CELL_SWAP static bool cell_swap(union cell *cell, struct cell_value from, struct cell_value to)
 {
     unsigned __int128 old_bits, new_bits;
     memcpy(&old_bits, &from, sizeof old_bits);
@@ -206,10 +214,10 @@ static bool cell_swap(union cell *cell, struct cell_value from, struct cell_valu
 // ---- One budget
 
 struct ch_budget {
-    union cell held;          // spent and reserved: what admission looks at
-    union cell spent;         // settled alone, for people; an older period's value counts as 0
-    _Atomic uint64_t fired;   // the period's end in seconds << 8 | the highest percentage that fired
-    _Atomic int64_t cap;      // nano-USD
+    union cell held;        // spent and reserved: what admission looks at
+    union cell spent;       // settled alone, for people; an older period's value counts as 0
+    _Atomic uint64_t fired; // the period's end in seconds << 8 | the highest percentage that fired
+    _Atomic int64_t cap;    // nano-USD
     _Atomic uint64_t percent; // struct ch_budget_thresholds, ascending, zeros last
     _Atomic enum ch_budget_mode mode;
     enum ch_budget_period period;
@@ -325,9 +333,10 @@ static int64_t amount_to_hold(const struct ch_budget *budget,
                                                             : estimate->likely_nano_usd);
     if (mode != CH_BUDGET_SOFT)
         return amount <= cap - held ? amount : -1;
-    // An estimate alone must not saturate the counter: less is held, and settled right.
-    int64_t room = at_least_zero(SATURATED - 1 - held);
-    return amount < room ? amount : room;
+    // An absurd estimate must not bring the counter near saturation: less is held, and settled
+    // right.
+    int64_t most = (SATURATED - held) / 2;
+    return amount < most ? amount : most;
 }
 
 static bool reserve(struct ch_budget_hold *hold, const struct ch_budget_estimate *estimate,
@@ -379,9 +388,16 @@ static int64_t spend(const struct ch_budget_hold *hold, int64_t cost)
 
 // ---- Thresholds
 
-static bool is_reached(unsigned percent, int64_t cap, int64_t spent)
+// The highest threshold that the spend has reached; 0: none. Spending nothing reaches nothing.
+static unsigned highest_reached(struct ch_budget_thresholds thresholds, int64_t cap, int64_t spent)
 {
-    return percent > 0 && spent > 0 && (__int128)spent * 100 >= (__int128)cap * percent;
+    unsigned highest = 0;
+    for (size_t i = 0; i < CH_BUDGET_THRESHOLDS && thresholds.percent[i] > 0; i++) {
+        if (spent == 0 || (__int128)spent * 100 < (__int128)cap * thresholds.percent[i])
+            break;
+        highest = thresholds.percent[i];
+    }
+    return highest;
 }
 
 // Exactly one of the threads that see a threshold reached moves the mark past it and tells of it.
@@ -389,18 +405,15 @@ static struct ch_budget_thresholds fire(struct ch_budget *budget, int64_t end_ms
 {
     struct ch_budget_thresholds thresholds = load_thresholds(budget), fired = {{0}};
     int64_t cap = atomic_load_explicit(&budget->cap, memory_order_relaxed);
-    unsigned highest = 0, before;
-    for (size_t i = 0; i < CH_BUDGET_THRESHOLDS; i++)
-        if (is_reached(thresholds.percent[i], cap, spent))
-            highest = thresholds.percent[i];
-    uint64_t word = atomic_load(&budget->fired);
+    unsigned highest = highest_reached(thresholds, cap, spent), before;
+    if (highest == 0)
+        return fired;
+    uint64_t mark = fired_word(end_ms, highest), last = atomic_load(&budget->fired);
     do {
-        if (word >= fired_word(end_ms, highest))
+        if (last >= mark) // already, or the period has gone
             return fired;
-        before = word >> 8 == fired_word(end_ms, 0) >> 8 ? word & UINT8_MAX : 0;
-        if (highest <= before)
-            return fired;
-    } while (!atomic_compare_exchange_weak(&budget->fired, &word, fired_word(end_ms, highest)));
+        before = last >> 8 == mark >> 8 ? last & UINT8_MAX : 0;
+    } while (!atomic_compare_exchange_weak(&budget->fired, &last, mark));
     size_t count = 0;
     for (size_t i = 0; i < CH_BUDGET_THRESHOLDS; i++)
         if (thresholds.percent[i] > before && thresholds.percent[i] <= highest)
@@ -422,6 +435,8 @@ enum ch_err ch_budget_reserve(struct ch_budget_hold *holds, size_t count,
     *refused_out = taken;
     while (taken > 0)
         release(&holds[--taken], 0);
+    for (size_t i = 0; i < count; i++)
+        holds[i].budget = NULL;
     return CH_ERR_LIMIT;
 }
 
@@ -455,9 +470,8 @@ struct ch_budget_view ch_budget_look(const struct ch_budget *budget, int64_t now
         .spent_nano_usd = spent.nano_usd,
         .reserved_nano_usd = at_least_zero(held.nano_usd - spent.nano_usd),
     };
-    for (size_t i = 0; i < CH_BUDGET_THRESHOLDS; i++)
-        if (is_reached(view.terms.thresholds.percent[i], view.terms.cap_nano_usd, spent.nano_usd))
-            view.reached_percent = view.terms.thresholds.percent[i];
+    view.reached_percent =
+        highest_reached(view.terms.thresholds, view.terms.cap_nano_usd, spent.nano_usd);
     return view;
 }
 

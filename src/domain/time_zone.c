@@ -110,8 +110,8 @@ static int64_t rule_day(const struct rule *rule, int64_t year)
         break;
     }
     int64_t month = ch_civil_day(year, rule->month, 1);
-    int64_t next = rule->month == 12 ? ch_civil_day(year + 1, 1, 1)
-                                     : ch_civil_day(year, rule->month + 1, 1);
+    int64_t next =
+        rule->month == 12 ? ch_civil_day(year + 1, 1, 1) : ch_civil_day(year, rule->month + 1, 1);
     int sunday_based = (ch_civil_weekday(month) + 1) % 7;
     int64_t day = month + (rule->day - sunday_based + 7) % 7 + 7 * (rule->week - 1);
     return day < next ? day : day - 7;
@@ -410,12 +410,10 @@ static bool read_changes(const char *block, const struct header *header, struct 
 static bool split_file(struct ch_span bytes, struct header *header, const char **block_out,
                        struct ch_span *footer_out)
 {
-    if (!take_header(&bytes, header) || header->version < '2' ||
-        block_size(header, 4) > bytes.len)
+    if (!take_header(&bytes, header) || header->version < '2' || block_size(header, 4) > bytes.len)
         return false;
     bytes = ch_span_sub(bytes, block_size(header, 4));
-    if (!take_header(&bytes, header) || header->version < '2' ||
-        block_size(header, 8) > bytes.len)
+    if (!take_header(&bytes, header) || header->version < '2' || block_size(header, 8) > bytes.len)
         return false;
     *block_out = bytes.ptr;
     bytes = ch_span_sub(bytes, block_size(header, 8));

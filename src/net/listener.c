@@ -3,6 +3,7 @@
 
 #include "loop_private.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/secret.h"
 
@@ -19,7 +20,8 @@
 #include <unistd.h>
 
 #define BACKLOG        4096
-#define ACCEPTS_A_TURN 64  // then the other events of the loop have their say
+#define ACCEPTS_A_TURN 64 // then the other events of the loop have their say
+#define LOG_EVERY_NS   (INT64_C(10000) * CH_NS_PER_MS)
 #define PAUSE_MS       100 // how long accepting rests when descriptors are exhausted
 
 struct ch_listener {
@@ -29,6 +31,7 @@ struct ch_listener {
     struct event *event, *resume_event;
     ch_accept_fn on_accept;
     void *arg;
+    int64_t logged_ns; // when the last pause was logged; 0: never
     int port;
     char unix_path[sizeof((struct sockaddr_un *)0)->sun_path];
 };
@@ -174,6 +177,10 @@ static void pause_accepting(struct ch_listener *listener)
     }
     event_del(listener->event);
     event_add(listener->resume_event, &pause);
+    int64_t now_ns = ch_loop_now_ns(listener->loop);
+    if (listener->logged_ns && now_ns - listener->logged_ns < LOG_EVERY_NS)
+        return;
+    listener->logged_ns = now_ns;
     CH_LOG(CH_LOG_WARN, "accept_paused", ch_log_text("reason", "no descriptor left"),
            ch_log_int("loop", ch_loop_index(listener->loop)));
 }

@@ -157,6 +157,12 @@ void ch_loop_run(struct ch_loop *loop)
     }
 }
 
+void ch_loop_settle(struct ch_loop *loop)
+{
+    on_loop_wake(loop->wake_fd, 0, loop);
+    run_deferred(loop);
+}
+
 static void wake(struct ch_loop *loop)
 {
     uint64_t one = 1;

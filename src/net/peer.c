@@ -293,6 +293,14 @@ static enum read_result read_behind_kept(struct ch_peer *peer)
     return result;
 }
 
+// Decoded bytes, or a close_notify, that the TLS layer holds: the socket itself will not tell of
+// them again.
+static bool tls_has_more(const struct ch_peer *peer)
+{
+    return peer->tls &&
+           (SSL_pending(peer->tls) || SSL_get_shutdown(peer->tls) & SSL_RECEIVED_SHUTDOWN);
+}
+
 static void read_once(struct ch_peer *peer)
 {
     enum read_result result = peer->in.len ? read_behind_kept(peer) : read_fresh(peer);
@@ -300,7 +308,7 @@ static void read_once(struct ch_peer *peer)
         return;
     switch (result) {
     case READ_SOME:
-        if (peer->tls && !peer->is_paused && !peer->is_full && SSL_pending(peer->tls))
+        if (!peer->is_paused && !peer->is_full && tls_has_more(peer))
             event_active(peer->read_event, EV_READ, 0);
         return;
     case READ_NOTHING:
@@ -411,7 +419,7 @@ void ch_peer_resume(struct ch_peer *peer)
     peer->is_paused = peer->is_full = false;
     if (was_stopped && !peer->saw_eof)
         event_add(peer->read_event, NULL);
-    bool has_pending = was_stopped && peer->tls && SSL_has_pending(peer->tls);
+    bool has_pending = was_stopped && !peer->saw_eof && tls_has_more(peer);
     if ((peer->in.len || has_pending) && !peer->is_replaying) {
         peer->is_replaying = true;
         event_active(peer->read_event, EV_READ, 0);

@@ -52,9 +52,21 @@ static void close_politely(struct client *c)
     ch_peer_close_after_write(&c->peer); // on_end(CH_PEER_CLOSED) frees
 }
 
+// The client is gone, or as good as gone: whatever was under way for it ends.
+static void drop(struct client *c)
+{
+    ch_peer_close(&c->peer);
+    if (c->x)
+        exchange_end(c->x, CH_END_CLIENT_GONE, false);
+    else
+        client_abandon(c);
+}
+
 void client_retire(struct client *c)
 {
-    if (ch_peer_pending(&c->peer))
+    if (c->x) // a head that is not complete: nothing has begun
+        drop(c);
+    else if (ch_peer_pending(&c->peer))
         close_politely(c);
     else
         client_abandon(c);
@@ -255,16 +267,6 @@ static void on_client_writable(void *arg)
     struct client *c = arg;
     if (c->x)
         relay_client_writable(c->x);
-}
-
-// The client is gone, or as good as gone: whatever was under way for it ends.
-static void drop(struct client *c)
-{
-    ch_peer_close(&c->peer);
-    if (c->x)
-        exchange_end(c->x, CH_END_CLIENT_GONE, false);
-    else
-        client_abandon(c);
 }
 
 static void on_client_timeout(struct client *c)

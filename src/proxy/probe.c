@@ -144,8 +144,10 @@ static void tear_down(struct probe *probe)
     ch_resolver_stop(probe->resolver);
     if (probe->upstream)
         ch_upstream_release(probe->upstream, false);
-    if (probe->loop)
+    if (probe->loop) {
+        ch_loop_settle(probe->loop);
         ch_timer_stop(&probe->timer);
+    }
     ch_upstream_pool_free(probe->pool);
     ch_loop_free(probe->loop);
     ch_tls_free(probe->tls);

@@ -91,7 +91,7 @@ void ch_proxy_drain(struct ch_proxy_loop *pl)
     pl->is_draining = true;
     for (struct client *c = pl->clients, *next; c; c = next) {
         next = c->next;
-        if (!c->x && !c->is_closing)
+        if (c->state == REQUEST_HEAD && !c->is_closing)
             client_retire(c);
     }
 }
@@ -101,9 +101,10 @@ void ch_proxy_abort(struct ch_proxy_loop *pl)
     pl->is_draining = true;
     for (struct client *c = pl->clients, *next; c; c = next) {
         next = c->next;
+        ch_peer_close(&c->peer); // without an end that could be taken for one
         if (c->x)
             exchange_end(c->x, CH_END_SHUTDOWN, false);
-        else if (ch_peer_is_open(&c->peer) || c->is_closing)
+        else
             client_abandon(c);
     }
 }

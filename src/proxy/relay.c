@@ -271,6 +271,7 @@ static bool gather_add(struct exchange *x, struct gather *g, struct ch_span payl
     }
     g->parts[g->count++] = (struct iovec){(void *)(uintptr_t)payload.ptr, payload.len};
     g->payload += payload.len;
+    x->response_bytes += (int64_t)payload.len;
     return true;
 }
 
@@ -320,12 +321,31 @@ static bool release_last(struct exchange *x, struct gather *g, struct ch_span *h
     return release_held(x, g, head);
 }
 
+// The last event ended with a CR, and its LF may come with the next read: it shares that event's
+// fate.
+static bool relay_due_lf(struct exchange *x, struct gather *g, struct ch_span *bytes,
+                         struct ch_span *head)
+{
+    bool is_block_end, drops = x->last_was_dropped;
+    if (!x->lf_is_due || bytes->len == 0)
+        return true;
+    x->lf_is_due = false;
+    if (bytes->ptr[0] != '\n')
+        return true;
+    struct ch_span lf = {bytes->ptr, 1};
+    ch_sse_feed(&x->sse, lf, &sse_handler, x, &is_block_end);
+    *bytes = ch_span_sub(*bytes, 1);
+    return drops || gather_add(x, g, lf, head);
+}
+
 // Gives on all but the one event that our own include_usage produced. The front of an event is held
 // back only until its `choices` turn out not to be empty; everything before and behind passes byte
 // for byte.
 static bool relay_events_but_ours(struct exchange *x, struct gather *g, struct ch_span bytes,
                                   struct ch_span *head)
 {
+    if (!relay_due_lf(x, g, &bytes, head))
+        return false;
     while (bytes.len) {
         bool is_block_end;
         size_t used = ch_sse_feed(&x->sse, bytes, &sse_handler, x, &is_block_end);
@@ -349,6 +369,8 @@ static bool relay_events_but_ours(struct exchange *x, struct gather *g, struct c
         }
         x->event_is_released = !is_block_end && releases;
         x->block_has_data &= !is_block_end;
+        x->last_was_dropped = drops;
+        x->lf_is_due = is_block_end && piece.ptr[piece.len - 1] == '\r';
         if (is_block_end)
             x->usage.has_choices = x->usage.has_choice = x->usage.usage_is_object = false;
     }
@@ -375,7 +397,6 @@ static bool relay_payload(struct exchange *x, struct gather *g, struct ch_span p
     struct ch_span pass;
     if (echo_guard_filter(&x->echo, payload, is_last, &pass) != CH_OK)
         return false;
-    x->response_bytes += (int64_t)pass.len;
     if (x->drops_usage_event) {
         if (!relay_events_but_ours(x, g, pass, head) || (is_last && !release_last(x, g, head)))
             return false;

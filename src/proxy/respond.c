@@ -57,6 +57,13 @@ static bool request_is_read(const struct exchange *x)
     return x->client->state == REQUEST_COMPLETE || ch_http1_body_is_empty(&x->body_framing);
 }
 
+// What another method may mean for framing is not ours to know: its connection ends.
+static bool is_served_method(const struct exchange *x)
+{
+    return x->client->state == REQUEST_HEAD || x->head.method == CH_METHOD_GET ||
+           x->head.method == CH_METHOD_POST;
+}
+
 void respond_denial(struct exchange *x, const struct denial *denial, enum ch_end_reason reason)
 {
     struct ch_buf body;
@@ -72,7 +79,8 @@ void respond_denial(struct exchange *x, const struct denial *denial, enum ch_end
                             .code = denial->code,
                             .retry_after_s = denial->retry_after_s,
                             .closes = denial->closes || !request_is_read(x) ||
-                                      !x->wants_keep_alive || x->client->is_half_closed};
+                                      !is_served_method(x) || !x->wants_keep_alive ||
+                                      x->client->is_half_closed};
     if (ch_error_body_append(x->dialect, &error, &body) == CH_OK)
         answer.body = ch_buf_span(&body);
     x->status = denial->status;

@@ -130,6 +130,8 @@ struct exchange {
     int upstream_status; // of the provider's answer; 0: none came
     bool upstream_keeps_alive, head_is_out;
     bool block_has_data; // the event being read has data
+    bool lf_is_due;      // the last event ended with a CR; its LF may still come
+    bool last_was_dropped;
     bool observes, is_sse, drops_usage_event, event_is_released, was_dropped;
     struct ch_sse sse;
     struct ch_buf held; // the front of an event that may be ours to drop
@@ -191,7 +193,7 @@ void client_accept(struct ch_proxy_loop *pl, int fd, struct ch_tls *tls, const c
 // The exchange is over: the next request, or the end of the connection.
 void client_exchange_over(struct client *c, bool keep_alive);
 void client_abandon(struct client *c); // close at once, without another byte
-void client_retire(struct client *c);  // no request is under way: close when everything is written
+void client_retire(struct client *c);  // between requests: close when everything is written
 
 // ---- exchange.c
 struct exchange *exchange_begin(struct client *c);

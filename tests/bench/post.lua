@@ -1,15 +1,28 @@
--- wrk -s post.lua URL -- TOKEN BODY_FILE DIRECTIVES: the same chat request again and again.
+-- wrk -s post.lua URL -- TOKEN_FILE BODY_FILE DIRECTIVES: the same chat request again and again, with the
+-- tokens of the file in turn.
 -- At the end one line: "requests N us N errors N" (other statuses than 200 and socket errors).
 
-function init(args)
-    local file = assert(io.open(args[2], "rb"))
-    wrk.method = "POST"
-    wrk.path = "/v1/chat/completions"
-    wrk.body = file:read("*a")
-    wrk.headers["Authorization"] = "Bearer " .. args[1]
-    wrk.headers["Content-Type"] = "application/json"
-    wrk.headers["x-sandbox"] = args[3]
+local requests, at = {}, 0
+
+local function read(path)
+    local file = assert(io.open(path, "rb"))
+    local text = file:read("*a")
     file:close()
+    return text
+end
+
+function init(args)
+    local body = read(args[2])
+    local headers = { ["Content-Type"] = "application/json", ["x-sandbox"] = args[3] }
+    for token in read(args[1]):gmatch("%S+") do
+        headers["Authorization"] = "Bearer " .. token
+        requests[#requests + 1] = wrk.format("POST", "/v1/chat/completions", headers, body)
+    end
+end
+
+function request()
+    at = at % #requests + 1
+    return requests[at]
 end
 
 function done(summary)

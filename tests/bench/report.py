@@ -6,25 +6,35 @@ import pathlib
 import platform
 import re
 import subprocess
+import time
 
 HEAD = ["what", "chaperone", "nginx", "haproxy", "direct", "÷ nginx", "÷ haproxy", "goal", ""]
 
 PAGE = """# Benchmarks
 
-Made by `scripts/bench --write`; [the design](design/benchmarks.md) of the measures is in `tests/bench/`.
+Made by `scripts/bench --write`; measure your own machine with `scripts/bench`.
 
-- {date}, {machine}
+- {date}: {machine}; {busy} % busy with other work before the run
 - {versions}
 - `{command}`
 
-The proxy under test has core 0 to itself; the stand-in provider (`chaperone sandbox`) and the load share core 1;
-everything is plaintext on loopback. nginx and haproxy are bare relays: no authentication, no log. chaperone does all
-that it does in service: it authenticates the key, applies its model rule, replaces the credential, meters the answer
-and writes one durable usage row per exchange; the CPU time of its journal, its writer thread and SQLite is counted.
-Rounds go through the programs in turn. A value is the median of the rounds, a ratio the median of the ratios within a
-round. "Added" is what a program adds to the direct way of the same round.
-
 {table}
+
+## What stands there
+
+- The proxy under test has core 0 to itself; the stand-in provider (`chaperone sandbox`) and the load share core 1.
+  Everything is plaintext on loopback. chaperone runs with `threads: 1`, the others with one worker.
+- nginx and haproxy are bare relays: no authentication, no log, connections kept on both sides. chaperone does what it
+  does in service: it authenticates the key, applies its model rule, replaces the credential, meters the answer and
+  writes one durable usage row an exchange. CPU time is that of the whole process, journal, writer thread and SQLite
+  included, and is read when all rows are in the database; that they are all there is a row of the table.
+- 64 connections that are kept alive for the loads, one for the latencies. "Added" is what a program adds to the direct
+  way in the same round.
+- Rounds go through the programs in turn. A value is the median of the rounds; "÷ nginx" and "÷ haproxy" are
+  chaperone's value divided by theirs, the median of the quotients within a round.
+- The stream upstream of `tests/bench/bench_stream.c` is also its client, so that each event is timed on one clock from
+  the provider's write to the client's read.
+- Open streams get an event each two seconds. 1,000,000 keys: the loads go through the keys in use in turn.
 """
 
 
@@ -33,6 +43,19 @@ def machine():
     model = re.search(r"model name\s*:\s*(.+)", text)
     name = model.group(1) if model else platform.machine()
     return f"{name}, {os.cpu_count()} cores, {platform.system()} {platform.release()}"
+
+
+def busy_percent(seconds=1):
+    """How much of the machine others use: what makes a measure worthless is said beside it."""
+
+    def read():
+        fields = [int(field) for field in pathlib.Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+        return sum(fields), fields[3] + fields[4]
+
+    total, idle = read()
+    time.sleep(seconds)
+    total, idle = (now - then for now, then in zip(read(), (total, idle)))
+    return round(100 * (1 - idle / total))
 
 
 def version_of(command, pattern):
@@ -79,7 +102,5 @@ def table(rows):
     return "\n".join([line_of(HEAD), rule, *(line_of(line) for line in lines[1:])])
 
 
-def page(rows, date, command, named_versions):
-    return PAGE.format(
-        date=date, machine=machine(), versions=named_versions, command=command, table=table(rows)
-    )
+def page(rows, **facts):
+    return PAGE.format(machine=machine(), table=table(rows), **facts)

@@ -232,7 +232,7 @@ class Stage:
             "HOLD_LISTEN": ports["hold"],
             "UPSTREAM": self.upstream_port,
             "STREAM_UPSTREAM": self.stream_upstream_port,
-            "CONNECTIONS": min(25000, self.descriptors // 2 - 100),
+            "CLIENTS": min(25000, self.descriptors // 2 - 100),
             "DESCRIPTORS": self.descriptors,
         }
         text = (self.templates / template).read_text()

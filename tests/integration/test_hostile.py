@@ -78,8 +78,8 @@ def key(shared_world):
 
 
 def closes(name, status):
-    """Faults of framing end the connection. Refusals of a well-framed request (unknown path, bad document) need not."""
-    return status >= 400 and not name.startswith(("b", "11", "25", "36"))
+    """Faults of framing end the connection. Refusals of a well-framed request (method, path, document) need not."""
+    return status >= 400 and not name.startswith(("b", "07", "11", "25", "36"))
 
 
 def run(world, case, key, send, tls=False):
@@ -122,7 +122,8 @@ def test_hostile_request_byte_by_byte(world, key, case):
 
 
 def test_hostile_requests_over_tls(world, key):
-    for case in cases()[::4]:
+    """All but the half-closes, which Python's TLS cannot make."""
+    for case in [case for case in cases() if "@FIN@" not in case[1]][::3]:
         run(world, case, key, lambda client, data: client.send(data), tls=True)
 
 

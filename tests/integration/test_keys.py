@@ -54,11 +54,22 @@ def test_query_carrier_of_gemini(world):
     _, key = world.fresh_key("gemini")
     world.upstreams["gemini"].script = reply(wire(samples.GENERATE))
     for query, up in [(f"?key={key}", ""), (f"?alt=json&key={key}", "?alt=json"), (f"?key={key}&alt=json", "?alt=json"),
-                      (f"?a=1&key={key}&b=%20", "?a=1&b=%20")]:
+                      (f"?key={key}&key={key}", ""), (f"?alt=sse&key={key}&key={key}&key={key}&alt=json", "?alt=sse&alt=json")]:
         response = world.exchange(request(samples.GENERATE.target + query, None, samples.GENERATE.body))
         assert response.status == 200, query
         assert world.upstreams["gemini"].last.target == samples.GENERATE.target + up
     assert key not in world.daemon.err.read_text()
+
+
+@pytest.mark.parametrize("query, statuses", [
+    ("?key={key}&key=x", (400, 401)), ("?key={key}&fields=candidates", (400,)), ("?alt=proto&key={key}", (400,)),
+    ("?%6bey={key}", (400, 401)), ("?key={key}&%6bey=AIzaOTHER", (400, 401)), ("?KEY={key}", (400, 401)),
+    ("?key={key}&access_token=x", (400,)), ("?key={key}&$alt=proto", (400,)), ("?key={key}&key", (400, 401))])
+def test_hostile_queries_of_gemini(world, query, statuses):
+    """Nothing in the query smuggles a second credential or hides the usage."""
+    _, key = world.fresh_key("gemini")
+    response = world.exchange(request(samples.GENERATE.target + query.format(key=key), None, samples.GENERATE.body))
+    assert response.status in statuses and forwards(world) == 0
 
 
 @pytest.mark.parametrize("target", ["/v1/chat/completions?key={}", "/v1/chat/completions?api_key={}",

@@ -30,7 +30,8 @@ def test_descriptor_limit(make_world):
         early.send(ask(samples.CHAT, key))
         assert early.read_response().status == 200
         used = world.daemon.descriptors()
-        resource.prlimit(world.daemon.pid, resource.RLIMIT_NOFILE, (used + 20, used + 20))
+        soft, hard = resource.prlimit(world.daemon.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(world.daemon.pid, resource.RLIMIT_NOFILE, (used + 20, hard))
         crowd = [world.connect() for _ in range(200)]
         cpu, lines = cpu_seconds(world.daemon.pid), len(world.daemon.err.read_text().splitlines())
         time.sleep(1.5)
@@ -40,7 +41,7 @@ def test_descriptor_limit(make_world):
         assert early.read_response().status == 200
         for client in crowd:
             client.close()
-    resource.prlimit(world.daemon.pid, resource.RLIMIT_NOFILE, (4096, 4096))
+    resource.prlimit(world.daemon.pid, resource.RLIMIT_NOFILE, (soft, hard))
 
     def serves():
         try:

@@ -1,15 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-// The operations on a real store, as direct mode runs them.
+// The operations on a real store, as direct mode runs them; some with a registry, as the daemon
+// does.
 #include "admin/admin.h"
 
 #include "base/secret.h"
 #include "domain/catalogue.h"
 
+#include "store/usage_writer.h"
+
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -17,6 +22,43 @@ static const char catalogue_text[] =
     "{\"schema\":\"chaperone.prices/1\",\"source\":\"test\",\"date\":\"2026-01-02\",\"models\":{"
     "\"gpt-4o\":{\"input_cost_per_token\":\"0.0000025\",\"output_cost_per_token\":\"0.00001\"},"
     "\"old\":{\"input_cost_per_token\":\"0.000001\",\"output_cost_per_token\":\"0.000001\"}}}";
+
+// What the registry was given, seen by the linker's --wrap, and what it is made to answer.
+static struct {
+    int keys, providers, flushes;
+    enum ch_key_status key_status;
+    bool provider_enabled;
+    enum ch_err key_answer;
+} seen;
+
+enum ch_err __real_ch_registry_put_key(struct ch_registry *registry, const struct ch_key_row *row);
+enum ch_err __wrap_ch_registry_put_key(struct ch_registry *registry, const struct ch_key_row *row);
+enum ch_err __wrap_ch_registry_put_key(struct ch_registry *registry, const struct ch_key_row *row)
+{
+    seen.keys++;
+    seen.key_status = row->status;
+    return seen.key_answer ? seen.key_answer : __real_ch_registry_put_key(registry, row);
+}
+
+enum ch_err __real_ch_registry_put_provider(struct ch_registry *registry,
+                                            const struct ch_provider_row *row);
+enum ch_err __wrap_ch_registry_put_provider(struct ch_registry *registry,
+                                            const struct ch_provider_row *row);
+enum ch_err __wrap_ch_registry_put_provider(struct ch_registry *registry,
+                                            const struct ch_provider_row *row)
+{
+    seen.providers++;
+    seen.provider_enabled = row->enabled;
+    return __real_ch_registry_put_provider(registry, row);
+}
+
+void __real_ch_usage_writer_flush(struct ch_store *store);
+void __wrap_ch_usage_writer_flush(struct ch_store *store);
+void __wrap_ch_usage_writer_flush(struct ch_store *store)
+{
+    seen.flushes++;
+    __real_ch_usage_writer_flush(store);
+}
 
 struct fixture {
     char dir[64], path[96];
@@ -34,6 +76,7 @@ static int set_up(void **state)
     if (!mkdtemp(fixture.dir))
         return -1;
     snprintf(fixture.path, sizeof fixture.path, "%s/chaperone.db", fixture.dir);
+    memset(&seen, 0, sizeof seen);
     ch_random(key, sizeof key);
     if (ch_secret_new(key, sizeof key, &master_key) ||
         ch_store_open(fixture.path, master_key, true, &fixture.admin.store, &why) ||
@@ -51,6 +94,7 @@ static int tear_down(void **state)
 {
     struct fixture *fixture = *state;
     char command[128];
+    ch_registry_free(fixture->admin.registry);
     ch_store_close(fixture->admin.store);
     ch_catalogue_free(fixture->catalogue);
     snprintf(command, sizeof command, "rm -rf %s", fixture->dir);
@@ -99,6 +143,26 @@ static const char *text_of(const json_t *object, const char *member)
 
 #define PROVIDER                                                                                   \
     "{\"name\":\"p\",\"type\":\"openai\",\"credential\":\"sk-secret-0123456789abcdef\"}"
+
+static void be_a_daemon(void **state)
+{
+    struct fixture *fixture = *state;
+    struct ch_catalogue *catalogue;
+    struct ch_why why;
+    assert_int_equal(ch_catalogue_load(CH_SPAN(catalogue_text), &catalogue, &why), CH_OK);
+    assert_int_equal(
+        ch_registry_new(ch_store_pepper(fixture->admin.store), catalogue, &fixture->admin.registry),
+        CH_OK);
+}
+
+// No file can be written at all: as good as a full disk, and gone as quickly.
+static void fill_disk(bool is_full)
+{
+    struct rlimit limit;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    limit.rlim_cur = is_full ? 0 : limit.rlim_max;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
 
 static void unknown_operations_and_arguments(void **state)
 {
@@ -344,9 +408,99 @@ static void prices_are_imported(void **state)
             "--date");
 }
 
+// What of `noun` "name" stands in the store.
+static bool stored_as(void **state, const char *operation, const char *arguments,
+                      const char *member, const char *text)
+{
+    struct ch_why why;
+    json_t *row = call(state, operation, arguments, CH_OK, &why);
+    const json_t *value = json_object_get(row, member);
+    bool is_equal = text ? strcmp(json_string_value(value), text) == 0 : json_is_true(value);
+    json_decref(row);
+    return is_equal;
+}
+
+static void a_key_is_refused_although_the_disk_is_full(void **state)
+{
+    static const struct {
+        const char *operation, *stored;
+        enum ch_key_status status;
+    } cases[] = {
+        {"key.disable", "disabled", CH_KEY_DISABLED},
+        {"key.revoke", "revoked", CH_KEY_REVOKED},
+    };
+    be_a_daemon(state);
+    ok(state, "provider.create", PROVIDER);
+    ok(state, "key.create", "{\"name\":\"k\",\"provider\":[\"p\"]}");
+    for (size_t i = 0; i < 2; i++) {
+        fill_disk(true);
+        seen.keys = 0;
+        refused(state, cases[i].operation, "{\"name\":\"k\"}", CH_ERR_IO,
+                "key k is refused from now on, until the daemon restarts");
+        fill_disk(false);
+        assert_int_equal(seen.keys, 1);
+        assert_int_equal(seen.key_status, cases[i].status);
+        assert_false(stored_as(state, "key.show", "{\"name\":\"k\"}", "status", cases[i].stored));
+        ok(state, cases[i].operation, "{\"name\":\"k\"}");
+        assert_true(stored_as(state, "key.show", "{\"name\":\"k\"}", "status", cases[i].stored));
+        assert_int_equal(seen.keys, 2);
+    }
+    refused(state, "key.disable", "{\"name\":\"k\"}", CH_ERR_CONFLICT, "final");
+    refused(state, "key.revoke", "{\"name\":\"other\"}", CH_ERR_NOT_FOUND, "other");
+    assert_int_equal(seen.keys, 2);
+}
+
+static void a_provider_is_refused_although_the_disk_is_full(void **state)
+{
+    be_a_daemon(state);
+    ok(state, "provider.create", PROVIDER);
+    fill_disk(true);
+    refused(state, "provider.disable", "{\"name\":\"p\"}", CH_ERR_IO,
+            "provider p is refused from now on, until the daemon restarts");
+    refused(state, "provider.enable", "{\"name\":\"p\"}", CH_ERR_IO, "");
+    fill_disk(false);
+    assert_false(seen.provider_enabled);
+    assert_true(stored_as(state, "provider.show", "{\"name\":\"p\"}", "enabled", NULL));
+    ok(state, "provider.disable", "{\"name\":\"p\"}");
+    assert_false(stored_as(state, "provider.show", "{\"name\":\"p\"}", "enabled", NULL));
+    ok(state, "provider.enable", "{\"name\":\"p\"}");
+    assert_true(seen.provider_enabled);
+}
+
+static void a_key_that_nobody_saw_is_revoked(void **state)
+{
+    be_a_daemon(state);
+    ok(state, "provider.create", PROVIDER);
+    seen.key_answer = CH_ERR_NOMEM;
+    refused(state, "key.create", "{\"name\":\"k\",\"provider\":[\"p\"]}", CH_ERR_NOMEM,
+            "revoked before anybody saw it");
+    assert_int_equal(seen.key_status, CH_KEY_REVOKED);
+    assert_true(stored_as(state, "key.show", "{\"name\":\"k\"}", "status", "revoked"));
+}
+
+static void a_reason_is_for_what_is_final(void **state)
+{
+    ok(state, "provider.create", PROVIDER);
+    ok(state, "key.create", "{\"name\":\"k\",\"provider\":[\"p\"]}");
+    refused(state, "key.disable", "{\"name\":\"k\",\"reason\":\"x\"}", CH_ERR_INVALID,
+            "takes name");
+    ok(state, "key.revoke", "{\"name\":\"k\",\"reason\":\"x\"}");
+    assert_true(stored_as(state, "key.show", "{\"name\":\"k\"}", "revoke_reason", "x"));
+}
+
+static void usage_is_flushed_once(void **state)
+{
+    be_a_daemon(state);
+    ok(state, "usage.list", "{}");
+    assert_int_equal(seen.flushes, 1);
+    ok(state, "usage.summary", "{}");
+    assert_int_equal(seen.flushes, 2);
+}
+
 int main(void)
 {
     struct ch_why why = {""};
+    signal(SIGXFSZ, SIG_IGN); // a write beyond RLIMIT_FSIZE is to fail, not to kill
     if (ch_secret_process_init(&why) || ch_store_process_init(&why))
         return 1;
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -359,6 +513,11 @@ int main(void)
         TEST(keys_are_listed),
         TEST(prices_are_shown),
         TEST(prices_are_imported),
+        TEST(a_key_is_refused_although_the_disk_is_full),
+        TEST(a_provider_is_refused_although_the_disk_is_full),
+        TEST(a_key_that_nobody_saw_is_revoked),
+        TEST(a_reason_is_for_what_is_final),
+        TEST(usage_is_flushed_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -103,6 +103,7 @@ static void mistakes_name_what_would_work(void **state)
         {"provider create p --type opnai", "did you mean openai?"},
         {"env web", "needs --for SDK"},
         {"serve now", "word too many: now"},
+        {"key disable web --reason x", "no option --reason"},
     };
     struct ch_cli_call call;
     struct ch_why why;
@@ -120,6 +121,14 @@ static void secrets_are_not_repeated(void **state)
 {
     static const char *const lines[] = {
         "key verify ch_web_sk_SECRET",
+        "key show ch_web_sk_SECRET",
+        "key revoke ch_web_sk_SECRET --yes",
+        "key create ch_web_sk_SECRET --provider p",
+        "key create -- ch_web_sk_SECRET",
+        "usage list --key ch_web_sk_SECRET",
+        "usage list --key=ch_web_sk_SECRET",
+        "env ch_web_sk_SECRET --for openai",
+        "key verify --secret-env ch_web_sk_SECRET",
         "provider create p sk-SECRET --type openai",
         "provider create p --type openai --api-key sk-SECRET",
         "provider create p --type openai --token=sk-SECRET",

@@ -71,7 +71,25 @@ static void environment(void **state)
     assert_null(getenv("CH_TEST_SECRET"));
     assert_int_equal(bytes[0], '\0'); // wiped, not only unset
     expect(&(struct ch_cli_secret_source){.environment = "CH_TEST_SECRET"}, CH_ERR_NOT_FOUND,
-           "CH_TEST_SECRET is not set");
+           "no variable of that name");
+}
+
+// Some put the secret where its variable's name belongs.
+static void a_secret_for_a_name_is_not_repeated(void **state)
+{
+    static const char *const given[] = {"sk-SECRET", "SECRET=x", "1SECRET", "AIzaSECRET", ""};
+    (void)state;
+    for (size_t i = 0; i < sizeof given / sizeof *given; i++) {
+        struct ch_buf secret;
+        struct ch_why why = {""};
+        ch_buf_init(&secret, CH_CLI_SECRET_MAX);
+        assert_int_equal(ch_cli_secret_read(&(struct ch_cli_secret_source){.environment = given[i]},
+                                            &secret, &why),
+                         strcmp(given[i], "AIzaSECRET") == 0 ? CH_ERR_NOT_FOUND : CH_ERR_INVALID);
+        assert_null(strstr(why.text, "SECRET"));
+        assert_non_null(strstr(why.text, "--secret-env"));
+        ch_buf_fini(&secret);
+    }
 }
 
 static void file(void **state)
@@ -204,6 +222,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(standard_input),
         cmocka_unit_test(environment),
+        cmocka_unit_test(a_secret_for_a_name_is_not_repeated),
         cmocka_unit_test(file),
         cmocka_unit_test(one_way_only),
         cmocka_unit_test(no_terminal),

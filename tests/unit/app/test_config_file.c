@@ -43,38 +43,80 @@ static void the_named_file_is_taken(void **state)
 {
     (void)state;
     char path[CH_CONFIG_PATH];
+    bool is_named = false;
     setenv("CHAPERONE_CONFIG", "/env.yaml", 1);
-    assert_int_equal(ch_config_file_find("/option.yaml", path, &why), CH_OK);
+    assert_int_equal(ch_config_file_find("/option.yaml", path, &is_named, &why), CH_OK);
     assert_string_equal(path, "/option.yaml");
-    assert_int_equal(ch_config_file_find(NULL, path, &why), CH_OK);
+    assert_true(is_named);
+    assert_int_equal(ch_config_file_find(NULL, path, &is_named, &why), CH_OK);
     assert_string_equal(path, "/env.yaml");
+    assert_true(is_named);
     unsetenv("CHAPERONE_CONFIG");
     char long_path[CH_CONFIG_PATH + 1];
     memset(long_path, 'x', sizeof long_path - 1);
     long_path[sizeof long_path - 1] = '\0';
-    assert_int_equal(ch_config_file_find(long_path, path, &why), CH_ERR_INVALID);
+    assert_int_equal(ch_config_file_find(long_path, path, &is_named, &why), CH_ERR_INVALID);
 }
 
 static void a_file_in_this_folder_is_found(void **state)
 {
     (void)state;
     char path[CH_CONFIG_PATH], before[4096];
+    bool is_named = true;
     assert_non_null(getcwd(before, sizeof before));
     assert_int_equal(chdir(dir), 0);
     if (access("/etc/chaperone/chaperone.yaml", F_OK) != 0) {
-        assert_int_equal(ch_config_file_find(NULL, path, &why), CH_ERR_NOT_FOUND);
+        assert_int_equal(ch_config_file_find(NULL, path, &is_named, &why), CH_ERR_NOT_FOUND);
         assert_why("./chaperone.yaml");
         assert_why("/etc/chaperone/chaperone.yaml");
         assert_why("CHAPERONE_CONFIG");
     }
     make_file("chaperone.yaml", "threads: 3\n", 0644);
-    assert_int_equal(ch_config_file_find(NULL, path, &why), CH_OK);
+    assert_int_equal(ch_config_file_find(NULL, path, &is_named, &why), CH_OK);
     assert_string_equal(path, "chaperone.yaml");
-    assert_int_equal(ch_config_file_load(path, &config, &why), CH_OK);
+    assert_false(is_named);
+    assert_int_equal(ch_config_file_load_found(path, &config, &why), CH_OK);
     assert_int_equal(config.threads, 3);
     assert_string_equal(config.database, "chaperone.db");
     unlink(path_of("chaperone.yaml"));
     assert_int_equal(chdir(before), 0);
+}
+
+static void expect_not_taken(const char *reason)
+{
+    assert_int_equal(ch_config_file_load_found(path_of("c.yaml"), &config, &why), CH_ERR_DENIED);
+    assert_why(reason);
+    assert_why("--config");
+}
+
+// Whoever can write the file, or its folder, says where the provider keys go.
+static void a_found_file_is_this_users(void **state)
+{
+    (void)state;
+    static const mode_t wide[] = {0664, 0646, 0620, 0602};
+    for (size_t i = 0; i < sizeof wide / sizeof *wide; i++) {
+        make_file("c.yaml", "threads: 3\n", wide[i]);
+        expect_not_taken("other users can write it");
+        assert_int_equal(ch_config_file_load(path_of("c.yaml"), &config, &why), CH_OK);
+    }
+    assert_int_equal(chmod(path_of("c.yaml"), 0644), 0);
+    assert_int_equal(chmod(dir, 01777), 0);
+    expect_not_taken("everybody can write its folder");
+    assert_int_equal(chmod(dir, 0700), 0);
+    assert_int_equal(ch_config_file_load_found(path_of("c.yaml"), &config, &why), CH_OK);
+    if (geteuid() == 0) {
+        assert_int_equal(chown(dir, 65534, 65534), 0);
+        expect_not_taken("its folder belongs to another user");
+        assert_int_equal(chown(dir, 0, 0), 0);
+        assert_int_equal(chown(path_of("c.yaml"), 65534, 65534), 0);
+        expect_not_taken("it belongs to another user");
+    }
+    unlink(path_of("c.yaml"));
+    assert_int_equal(mkfifo(path_of("c.yaml"), 0600), 0);
+    alarm(10); // opening it must not wait for a writer
+    expect_not_taken("it is not a file");
+    alarm(0);
+    unlink(path_of("c.yaml"));
 }
 
 static void paths_are_relative_to_the_file(void **state)
@@ -169,6 +211,12 @@ static void a_key_file_is_for_its_owner_only(void **state)
     make_file("key", HEX HEX HEX HEX HEX HEX HEX HEX HEX HEX HEX HEX HEX HEX HEX HEX HEX, 0600);
     assert_int_equal(load_key(reference), CH_ERR_INVALID);
     unlink(path_of("key"));
+    assert_int_equal(mkfifo(path_of("key"), 0600), 0);
+    alarm(10); // opening it must not wait for a writer
+    assert_int_equal(load_key(reference), CH_ERR_INVALID);
+    assert_why("not a file");
+    alarm(0);
+    unlink(path_of("key"));
     snprintf(reference, sizeof reference, "${file:%s}", dir);
     assert_int_equal(load_key(reference), CH_ERR_INVALID);
 }
@@ -205,6 +253,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_named_file_is_taken),
         cmocka_unit_test(a_file_in_this_folder_is_found),
+        cmocka_unit_test(a_found_file_is_this_users),
         cmocka_unit_test(paths_are_relative_to_the_file),
         cmocka_unit_test(errors_name_the_file),
         cmocka_unit_test(a_key_from_the_environment_is_wiped),

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The zones are files of the fuzz corpus (tzdata 2025b), so no test hangs on the machine's own.
+// The zones are files of the fuzz corpus (copies from tzdata), so no test hangs on the machine's
+// own.
 #include "domain/time_zone.h"
 
 #include "base/clock.h"
@@ -39,8 +40,9 @@ static struct ch_time_zone *load(const char *name)
 // A file of one type and no change: what the footer says holds always.
 static enum ch_err parse_footer(const char *footer, struct ch_time_zone **zone_out)
 {
-    static const char header[44] = "TZif2\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
-                                   "\0\0\0\0\1\0\0\0\4";
+    static const char header[44] =
+        "TZif2\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
+        "\0\0\0\0\1\0\0\0\4";
     static const char block[10] = "\0\0\0\0\0\0LMT";
     char bytes[512];
     char *end = bytes;
@@ -80,9 +82,9 @@ static void civil_days_count_like_the_c_library(void **state)
 }
 
 static const char *const zones[] = {
-    "America-New_York",    "Asia-Kolkata",      "Pacific-Auckland",    "America-Sao_Paulo",
-    "America-Havana",      "America-St_Johns",  "Pacific-Apia",        "Africa-Casablanca",
-    "Europe-Dublin",       "Asia-Gaza",         "Australia-Lord_Howe", "America-Scoresbysund",
+    "America-New_York", "Asia-Kolkata",     "Pacific-Auckland",    "America-Sao_Paulo",
+    "America-Havana",   "America-St_Johns", "Pacific-Apia",        "Africa-Casablanca",
+    "Europe-Dublin",    "Asia-Gaza",        "Australia-Lord_Howe", "America-Scoresbysund",
 };
 #define ZONES (sizeof zones / sizeof *zones)
 
@@ -111,14 +113,14 @@ static void check_instant(const struct ch_time_zone *zone, int64_t at_s)
     assert_int_equal(time.second, tm.tm_sec);
 }
 
-// From 1850 to 2150, so the listed changes and the footer's rule are both met.
+// From 1900 to 2100, so the listed changes and the footer's rule are both met.
 static void local_times_agree_with_the_c_library(void **state)
 {
     (void)state;
     for (size_t i = 0; i < ZONES; i++) {
         struct ch_time_zone *zone = load(zones[i]);
         use_zone_of_c_library(zones[i]);
-        for (int64_t at_s = INT64_C(-3786825600); at_s < INT64_C(5680281600); at_s += 3 * 3600 - 1)
+        for (int64_t at_s = INT64_C(-2208988800); at_s < INT64_C(4102444800); at_s += 7 * 3600 - 1)
             check_instant(zone, at_s);
         ch_time_zone_free(zone);
     }
@@ -128,7 +130,7 @@ static void check_midnight(const struct ch_time_zone *zone, int64_t day)
 {
     int64_t start_ms = ch_time_zone_midnight_ms(zone, day);
     assert_true(ch_time_zone_civil(zone, start_ms).day >= day);
-    for (int64_t ms = start_ms - 1; ms > start_ms - 26 * HOUR_MS; ms -= HOUR_MS / 4)
+    for (int64_t ms = start_ms - 1; ms > start_ms - 26 * HOUR_MS; ms -= HOUR_MS / 2)
         assert_true(ch_time_zone_civil(zone, ms).day < day);
 }
 
@@ -137,7 +139,7 @@ static void a_day_begins_when_its_date_is_first_reached(void **state)
     (void)state;
     for (size_t i = 0; i < ZONES; i++) {
         struct ch_time_zone *zone = load(zones[i]);
-        for (int64_t day = ch_civil_day(1985, 1, 1); day < ch_civil_day(2050, 1, 1); day++)
+        for (int64_t day = ch_civil_day(2005, 1, 1); day < ch_civil_day(2045, 1, 1); day++)
             check_midnight(zone, day);
         ch_time_zone_free(zone);
     }
@@ -244,6 +246,10 @@ static void footers_say_what_posix_says(void **state)
     check_footer("XXX3EDT4,0/0,J365/23", ch_civil_day(2026, 1, 1) * 86400 + 3 * 3600 - 1, -14400);
     check_footer("<-03>3<-02>,M3.5.0/-2,M10.5.0/-1", july, -7200);
     check_footer("EET-2EEST,M3.4.4/50,M10.4.4/50", july, 10800);
+    // Both changes of a year stand in the next one.
+    check_footer("AAA0BBB,J364/100,J365/167", ch_civil_day(2026, 1, 1) * 86400, 0);
+    check_footer("AAA0BBB,J364/100,J365/167", ch_civil_day(2026, 1, 4) * 86400, 3600);
+    check_footer("AAA0BBB,J364/100,J365/167", ch_civil_day(2026, 1, 7) * 86400, 0);
     // Day 60 of Jn is the 1st of March in every year, of n it is the 29th of February or not.
     const int64_t first_march = ch_civil_day(2024, 3, 1) * 86400;
     check_footer("AAA0BBB,J60/0,J300", first_march - 1, 0);
@@ -312,14 +318,38 @@ static void broken_files_are_refused(void **state)
     ch_time_zone_free(zone);
 }
 
+static void files_of_other_shapes_are_refused(void **state)
+{
+    (void)state;
+    static const char *const names[] = {
+        "version_1",         "leap_seconds",        "no_types",       "times_descend",
+        "type_out_of_range", "offset_out_of_range", "counts_overflow"};
+    static char bytes[CH_TIME_ZONE_FILE_MAX];
+    struct ch_time_zone *zone;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        size_t size = read_zone(names[i], bytes);
+        if (ch_time_zone_parse((struct ch_span){bytes, size}, &zone) != CH_ERR_INVALID)
+            fail_msg("accepted: %s", names[i]);
+    }
+}
+
 static void names_stay_inside_their_directory(void **state)
 {
     (void)state;
     static const char *const good[] = {"UTC", "Asia/Kolkata", "Etc/GMT+5", "America/Port-au-Prince",
                                        "America/Argentina/ComodRivadavia"};
     static const char *const bad[] = {
-        "",    "/UTC",      "UTC/",          "Asia//Kolkata", "../UTC", "Asia/../../etc/shadow",
-        "a.b", "tzdata.zi", "Asia\\Kolkata", "A B",           "Zürich",
+        "",
+        "/UTC",
+        "UTC/",
+        "Asia//Kolkata",
+        "../UTC",
+        "Asia/../../etc/shadow",
+        "a.b",
+        "tzdata.zi",
+        "Asia\\Kolkata",
+        "A B",
+        "Zürich",
         "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"};
     for (size_t i = 0; i < sizeof good / sizeof *good; i++)
         assert_true(ch_time_zone_name_is_valid(ch_span_of(good[i])));
@@ -341,6 +371,7 @@ int main(void)
         cmocka_unit_test(footers_say_what_posix_says),
         cmocka_unit_test(footers_that_say_nothing_are_refused),
         cmocka_unit_test(broken_files_are_refused),
+        cmocka_unit_test(files_of_other_shapes_are_refused),
         cmocka_unit_test(names_stay_inside_their_directory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
