@@ -338,14 +338,6 @@ int __wrap_getaddrinfo(const char *host, const char *service, const struct addri
     return EAI_AGAIN;
 }
 
-// A look-up that comes back after its loop has stopped is lost with the loop's letters: bounded,
-// one for each probe that timed out, and the network floor's to mend.
-const char *__lsan_default_suppressions(void);
-const char *__lsan_default_suppressions(void)
-{
-    return "leak:ch_resolver_lookup";
-}
-
 static void open_store_with_provider(struct fixture *fixture, const char *url)
 {
     unsigned char bytes[CH_VAULT_MASTER_KEY] = {1};
