@@ -48,7 +48,7 @@ CREATE TABLE wrapped_keys (
     salt           BLOB NOT NULL,
     hash           BLOB NOT NULL,
     status         TEXT NOT NULL CHECK (status IN ('active', 'disabled', 'revoked')),
-    revoke_reason  TEXT NOT NULL,
+    revoke_reason  TEXT NOT NULL, -- of whatever status it has
     expires_at_ms  INTEGER NOT NULL,
     models         TEXT NOT NULL,
     attribution_id INTEGER NOT NULL REFERENCES attributions (id),
@@ -101,6 +101,10 @@ CREATE TABLE usage (
     catalogue      INTEGER NOT NULL,
     status         INTEGER NOT NULL,
     is_stream      INTEGER NOT NULL,
+    us_region      INTEGER NOT NULL, -- these four are what else decides the price
+    eu_region      INTEGER NOT NULL,
+    is_fast        INTEGER NOT NULL,
+    stated_cost_nano_usd INTEGER, -- by the provider; NULL: it stated none
     input_tokens          INTEGER NOT NULL,
     cache_read_tokens     INTEGER NOT NULL,
     cache_write_5m_tokens INTEGER NOT NULL,
@@ -129,7 +133,8 @@ CREATE INDEX usage_unpriced ON usage (provider_id, model_sent, started_at_ms, en
     WHERE cost_nano_usd IS NULL;
 
 -- What reports read. Written in the transaction of the rows it sums, and only for rows that were
--- new. `errors`: answered with a status of 400 or more, or not answered to the end.
+-- new. `errors`: answered with a status of 400 or more, or not answered to the end. Every sum stops
+-- at 2^60, so that seven of them can be added without leaving the integers.
 CREATE TABLE usage_hourly (
     hour           INTEGER NOT NULL, -- hours since 1970
     key_id         INTEGER NOT NULL,

@@ -18,6 +18,7 @@ struct ch_proxy_options {
     const struct ch_config *config;
     struct ch_registry *registry;
     struct ch_usage_journal *journal;
+    const struct ch_store *store; // asked only whether it is healthy
     const struct ch_vault *vault;
     struct ch_resolver *resolver;
     struct ch_tls *upstream_tls;

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // One SQLite connection: statements prepared once, errors in words. Private to the store floor.
 //
+// Beside SQL's own functions every connection has sum_capped(a, b, …): the sum over all rows and
+// all arguments, which stops at the largest integer where sum() would fail.
+//
 // A thin layer, so that SQLite's own interface appears in db.c only. A connection belongs to one
 // thread at a time; who that is, is the caller's care. Every statement is a constant of the
 // program: nothing here formats SQL, and after ch_db_restrict the connection refuses to change the
@@ -31,6 +34,11 @@ enum ch_err ch_db_open(const char *path, enum ch_db_mode mode, struct ch_db **db
 void ch_db_close(struct ch_db *db); // NULL is fine
 // From here on only SELECT, INSERT, UPDATE, DELETE and transactions are prepared.
 void ch_db_restrict(struct ch_db *db);
+
+// True after an input/output error: what a repeated statement seems to have stored may not be on
+// the disk (after a failed fsync the kernel forgets what was not written). A full disk, a lock and
+// a lack of memory do not count: they pass.
+bool ch_db_is_broken(const struct ch_db *db);
 
 // The writer's begin takes the write lock.
 enum ch_err ch_db_begin(struct ch_db *db, struct ch_why *why) CH_MUST_USE;

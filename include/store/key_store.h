@@ -25,8 +25,8 @@ struct ch_key_row {
     char slug[CH_WRAPPED_KEY_SLUG_MAX + 1];
     unsigned char salt[CH_WRAPPED_KEY_SALT], hash[CH_WRAPPED_KEY_HASH];
     enum ch_key_status status;
-    char revoke_reason[256];
-    int64_t expires_at_ms; // 0: never
+    char revoke_reason[256]; // why it has its status; "" for an active key
+    int64_t expires_at_ms;   // 0: never
     int64_t provider_ids[CH_KEY_PROVIDERS_MAX];
     // The same order; on create these are looked up.
     char provider_names[CH_KEY_PROVIDERS_MAX][CH_NAME_MAX + 1];
@@ -50,7 +50,8 @@ enum ch_err ch_key_get(struct ch_db *db, const char *name, struct ch_key_row *ro
                        struct ch_why *why) CH_MUST_USE;
 enum ch_err ch_key_get_by_public_id(struct ch_db *db, struct ch_span public_id,
                                     struct ch_key_row *row_out, struct ch_why *why) CH_MUST_USE;
-// CH_ERR_CONFLICT when the key is revoked: that is final.
+// `reason` (NULL: none) is kept for a key that is disabled or revoked; making it active again
+// forgets it. CH_ERR_CONFLICT when the key is revoked: that is final.
 enum ch_err ch_key_set_status(struct ch_db *db, const char *name, enum ch_key_status status,
                               const char *reason, struct ch_key_row *row_out,
                               struct ch_why *why) CH_MUST_USE;

@@ -86,11 +86,13 @@ enum ch_err ch_usage_journal_open(const char *path, unsigned loops, size_t ring_
                                   unsigned slots, struct ch_usage_journal **journal_out,
                                   struct ch_why *why) CH_MUST_USE;
 void ch_usage_journal_close(struct ch_usage_journal *journal);
+const char *ch_usage_journal_path(const struct ch_usage_journal *journal);
 
 // After open and before the loops start: gives every record left by the last process, then one
 // CH_END_CRASH record (grade partial, no usage) for each slot in flight that has no record, then
-// empties the journal. `each` commits what it was given before it returns from the call with record
-// NULL (the end).
+// empties the journal. Where a loop's positions are damaged they are found again in its ring, and
+// records saved before may come a second time. `each` commits what it was given before it returns
+// from the call with record NULL (the end).
 enum ch_err ch_usage_journal_replay(struct ch_usage_journal *journal,
                                     enum ch_err (*each)(void *arg,
                                                         const struct ch_usage_record *record),
@@ -118,7 +120,7 @@ void ch_usage_journal_rewind(struct ch_usage_journal *journal, unsigned loop);
 unsigned ch_usage_journal_loops(const struct ch_usage_journal *journal);
 // Bytes waiting in all rings; any thread.
 int64_t ch_usage_journal_backlog(const struct ch_usage_journal *journal);
-// Records that the replay found torn or damaged and left out.
+// Damage that the replay met: records that it left out, and positions that it had to find again.
 int64_t ch_usage_journal_refused(const struct ch_usage_journal *journal);
 // Exchanges in flight, all loops; any thread.
 int64_t ch_usage_journal_inflight(const struct ch_usage_journal *journal);

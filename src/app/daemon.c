@@ -228,6 +228,7 @@ static enum ch_err start_loops(struct daemon *d, struct ch_why *why)
     struct ch_proxy_options options = {.config = d->config,
                                        .registry = d->registry,
                                        .journal = d->journal,
+                                       .store = d->store,
                                        .vault = ch_store_vault(d->store),
                                        .resolver = d->resolver,
                                        .upstream_tls = d->upstream_tls,
@@ -464,26 +465,34 @@ static enum ch_err check_tls(const struct ch_config *config, struct ch_buf *out,
     return CH_OK;
 }
 
+static enum ch_err check_store(const struct ch_config *config, struct ch_why *why)
+{
+    struct ch_secret *master_key;
+    enum ch_err err = ch_config_master_key(config, &master_key, why);
+    if (err)
+        return err;
+    err = ch_store_check(config->database, master_key, why);
+    ch_secret_free(master_key);
+    return err;
+}
+
 enum ch_err ch_daemon_check(const struct ch_config *config, struct ch_buf *report_out,
                             struct ch_why *why)
 {
-    static struct daemon d;
     struct ch_catalogue *catalogue = NULL;
-    d = (struct daemon){.config = config};
     enum ch_err err = report(report_out, "config", "valid");
     if (!err)
         err = check_tls(config, report_out, why);
     if (!err)
-        err = start_store(&d, why);
+        err = check_store(config, why);
     if (!err)
         err = report(report_out, "store", config->database);
     if (!err)
         err = report(report_out, "master key", "opens the vault");
     if (!err)
-        err = ch_prices_load(config, d.store, &catalogue, why);
+        err = ch_prices_load(config, NULL, &catalogue, why);
     if (!err)
         err = report(report_out, "catalogue", ch_catalogue_version(catalogue));
     ch_catalogue_free(catalogue);
-    stop_store(&d);
     return err;
 }

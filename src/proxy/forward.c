@@ -427,11 +427,11 @@ void forward_start(struct exchange *x)
 {
     ask_for_usage(x);
     x->upstream_total = x->body.len - (x->splice_end - x->splice_at) + x->insert.len;
-    if (claim_slot(x) != CH_OK) {
+    if (!ch_store_is_healthy(x->pl->proxy->options.store) || claim_slot(x) != CH_OK) {
         respond_denial(x,
                        &(struct denial){.status = 503,
                                         .code = "accounting_unavailable",
-                                        .message = "Too many requests are waiting to be recorded.",
+                                        .message = "Usage cannot be recorded at the moment.",
                                         .retry_after_s = 1},
                        CH_END_DENIED);
         return;

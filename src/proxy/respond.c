@@ -116,6 +116,16 @@ static void answer_text(struct exchange *x, int status, const char *text)
     exchange_end(x, CH_END_DONE, !answer.closes);
 }
 
+static void answer_ready(struct exchange *x)
+{
+    if (x->pl->is_draining)
+        answer_text(x, 503, "stopping\n");
+    else if (!ch_store_is_healthy(x->pl->proxy->options.store))
+        answer_text(x, 503, "the store has failed\n");
+    else
+        answer_text(x, 200, "ready\n");
+}
+
 static enum ch_err append_member(struct ch_buf *out, const char *name, struct ch_span value)
 {
     enum ch_err err = ch_buf_append_format(out, "\"%s\":\"", name);
@@ -173,8 +183,7 @@ bool respond_own_path(struct exchange *x)
     if (ch_span_eq(path, CH_SPAN("/healthz")))
         answer_text(x, 200, "ok\n");
     else if (ch_span_eq(path, CH_SPAN("/readyz")))
-        answer_text(x, x->pl->is_draining ? 503 : 200,
-                    x->pl->is_draining ? "stopping\n" : "ready\n");
+        answer_ready(x);
     else if (ch_span_eq(path, CH_SPAN("/chaperone/v1/key")))
         answer_own_key(x);
     else

@@ -3,6 +3,7 @@
 
 #include "base/secret.h"
 
+#include <errno.h>
 #include <malloc.h>
 #include <sqlite3.h>
 
@@ -21,6 +22,7 @@ struct statement {
 struct ch_db {
     sqlite3 *handle;
     enum ch_db_mode mode;
+    bool is_broken;
     struct statement statements[STATEMENTS_MAX]; // open addressing by the address of the text
 };
 
@@ -75,8 +77,21 @@ enum ch_err ch_db_process_init(struct ch_why *why)
     return CH_OK;
 }
 
+// Whether nothing that was written can be relied on any more. SQLite knows ENOSPC as a full disk; a
+// quota and a limit of the file's size are no different, and all of them pass. A failed fsync does
+// not, whatever its errno `number`: the kernel drops what it could not write.
+static bool is_lasting(int code, int number)
+{
+    if ((code & 0xff) != SQLITE_IOERR || code == SQLITE_IOERR_NOMEM)
+        return false;
+    bool is_sync = code == SQLITE_IOERR_FSYNC || code == SQLITE_IOERR_DIR_FSYNC;
+    return is_sync || (number != ENOSPC && number != EDQUOT && number != EFBIG);
+}
+
 static enum ch_err err_of(int code)
 {
+    if (code == SQLITE_IOERR_NOMEM)
+        return CH_ERR_NOMEM;
     switch (code & 0xff) { // the primary code; the rest says which kind
     case SQLITE_NOMEM:
         return CH_ERR_NOMEM;
@@ -98,23 +113,46 @@ static enum ch_err err_of(int code)
 
 static enum ch_err fail(struct ch_db *db, struct ch_why *why)
 {
-    return ch_why_set(why, err_of(sqlite3_extended_errcode(db->handle)), "database: %s",
-                      sqlite3_errmsg(db->handle));
+    // sqlite3_system_errno says nothing of a commit; errno is still that of the call that failed.
+    int number = errno, code = sqlite3_extended_errcode(db->handle);
+    db->is_broken |= is_lasting(code, number);
+    return ch_why_set(why, err_of(code), "database: %s", sqlite3_errmsg(db->handle));
 }
 
-static const char begin_write[] = "BEGIN IMMEDIATE", begin_read[] = "BEGIN";
-static const char commit[] = "COMMIT", rollback[] = "ROLLBACK";
-
-// Ahead of time, because a rollback must not fail for want of memory.
-static enum ch_err prepare_transactions(struct ch_db *db, struct ch_why *why)
+bool ch_db_is_broken(const struct ch_db *db)
 {
-    static const char *const texts[] = {begin_write, begin_read, commit, rollback};
-    struct sqlite3_stmt *stmt;
-    enum ch_err err = CH_OK;
-    for (size_t i = 0; !err && i < sizeof texts / sizeof *texts; i++)
-        err = ch_db_prepare(db, texts[i], &stmt, why);
-    return err;
+    return db->is_broken;
 }
+
+// ---- sum_capped
+
+// SQLite hands out the state zeroed.
+static void add_capped(sqlite3_context *context, int count, sqlite3_value **values)
+{
+    sqlite3_int64 *sum = sqlite3_aggregate_context(context, sizeof *sum);
+    if (!sum) {
+        sqlite3_result_error_nomem(context);
+        return;
+    }
+    for (int i = 0; i < count; i++)
+        if (__builtin_add_overflow(*sum, sqlite3_value_int64(values[i]), sum))
+            *sum = INT64_MAX; // counts and costs are never negative
+}
+
+static void give_capped(sqlite3_context *context)
+{
+    const sqlite3_int64 *sum = sqlite3_aggregate_context(context, 0);
+    sqlite3_result_int64(context, sum ? *sum : 0); // 0: no rows
+}
+
+static bool add_functions(const struct ch_db *db)
+{
+    return sqlite3_create_function_v2(db->handle, "sum_capped", -1,
+                                      SQLITE_UTF8 | SQLITE_DETERMINISTIC, NULL, NULL, add_capped,
+                                      give_capped, NULL) == SQLITE_OK;
+}
+
+// ---- opening
 
 // A file system that cannot share memory keeps the old journal mode without an error.
 static enum ch_err require_wal(struct ch_db *db, struct ch_why *why)
@@ -148,11 +186,12 @@ static bool harden(const struct ch_db *db)
 static const char reader_setup[] = "PRAGMA temp_store = MEMORY;"
                                    "PRAGMA query_only = ON;";
 // A checkpoint each 16 MiB of log: batches of the writer then share its fsync, and the log stays
-// small.
+// small. A cache of up to 32 MiB, so that the hour's sums of 100,000 keys stay in memory.
 static const char writer_setup[] = "PRAGMA temp_store = MEMORY;"
                                    "PRAGMA journal_mode = WAL;"
                                    "PRAGMA synchronous = FULL;"
                                    "PRAGMA secure_delete = ON;"
+                                   "PRAGMA cache_size = -32768;"
                                    "PRAGMA wal_autocheckpoint = 4096;"
                                    "PRAGMA journal_size_limit = 67108864;";
 
@@ -168,14 +207,12 @@ enum ch_err ch_db_open(const char *path, enum ch_db_mode mode, struct ch_db **db
     enum ch_err err = CH_OK;
     if (sqlite3_open_v2(path, &db->handle, flags, NULL) != SQLITE_OK)
         err = db->handle ? fail(db, why) : ch_why_set(why, CH_ERR_NOMEM, "out of memory");
-    else if (!harden(db))
+    else if (!harden(db) || !add_functions(db))
         err = fail(db, why);
     else
         err = ch_db_script(db, mode == CH_DB_READER ? reader_setup : writer_setup, why);
-    if (!err)
+    if (!err && mode == CH_DB_WRITER)
         err = require_wal(db, why);
-    if (!err)
-        err = prepare_transactions(db, why);
     if (err)
         ch_db_close(db);
     else
@@ -226,22 +263,24 @@ static enum ch_err run_constant(struct ch_db *db, const char *sql, struct ch_why
 
 enum ch_err ch_db_begin(struct ch_db *db, struct ch_why *why)
 {
-    return run_constant(db, db->mode == CH_DB_WRITER ? begin_write : begin_read, why);
+    static const char write[] = "BEGIN IMMEDIATE", read[] = "BEGIN";
+    ch_db_rollback(db); // one that had failed for want of memory
+    return run_constant(db, db->mode == CH_DB_WRITER ? write : read, why);
 }
 
 enum ch_err ch_db_commit(struct ch_db *db, struct ch_why *why)
 {
-    return run_constant(db, commit, why);
+    static const char sql[] = "COMMIT";
+    return run_constant(db, sql, why);
 }
 
 void ch_db_rollback(struct ch_db *db)
 {
+    static const char sql[] = "ROLLBACK";
     if (sqlite3_get_autocommit(db->handle))
-        return; // the failure has rolled back by itself
-    // Cannot fail in a way that leaves the transaction open: what is not in the log was never
-    // committed.
-    enum ch_err err = run_constant(db, rollback, NULL);
-    CH_ASSERT(!err || sqlite3_get_autocommit(db->handle));
+        return; // no transaction, or the failure has rolled it back by itself
+    enum ch_err err = run_constant(db, sql, NULL);
+    (void)err; // the next begin tries again
 }
 
 enum ch_err ch_db_script(struct ch_db *db, const char *sql, struct ch_why *why)

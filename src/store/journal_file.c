@@ -103,7 +103,10 @@ static enum ch_err map_existing(struct ch_journal_file *file, const char *path, 
     if (is_zero(&header))
         return CH_OK;
     if (memcmp(header.magic, magic, sizeof magic) != 0)
-        return ch_why_set(why, CH_ERR_CORRUPT, "%s is not a journal of chaperone", path);
+        return ch_why_set(why, CH_ERR_CORRUPT,
+                          "%s is not a journal of chaperone, or its header is damaged: move it "
+                          "aside to start without what it holds",
+                          path);
     if (header.version != VERSION || header.slot_bytes != sizeof(struct ch_journal_slot))
         return ch_why_set(why, CH_ERR_INVALID,
                           "%s was written by another version of chaperone: let that version start "
@@ -113,7 +116,8 @@ static enum ch_err map_existing(struct ch_journal_file *file, const char *path, 
     if (header.checksum != checksum_of(&header) || !is_sane(&geometry) ||
         (uint64_t)info.st_size < file_size(&geometry))
         return ch_why_set(why, CH_ERR_CORRUPT,
-                          "the journal %s is damaged: move it away to start without what it holds",
+                          "the journal %s is damaged: move it aside to start without the unsaved "
+                          "records it holds",
                           path);
     return map_file(file, &geometry, header.key, why);
 }

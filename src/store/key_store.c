@@ -303,7 +303,7 @@ enum ch_err ch_key_set_status(struct ch_db *db, const char *name, enum ch_key_st
         return err;
     row.status = status;
     row.updated_at_ms = ch_clock_wall_ms();
-    ch_span_copy(ch_span_of(status == CH_KEY_REVOKED ? reason : NULL), row.revoke_reason,
+    ch_span_copy(ch_span_of(status == CH_KEY_ACTIVE ? NULL : reason), row.revoke_reason,
                  sizeof row.revoke_reason);
     ch_db_bind_text(stmt, 1, ch_span_of(ch_key_status_name(status)));
     ch_db_bind_text(stmt, 2, ch_span_of(row.revoke_reason));

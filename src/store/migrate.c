@@ -41,7 +41,8 @@ static enum ch_err apply(struct ch_db *db, const char *sql, struct ch_why *why)
     return err;
 }
 
-enum ch_err ch_migrate(struct ch_db *db, const char *path, struct ch_why *why)
+static enum ch_err judge(struct ch_db *db, const char *path, bool may_be_new, int64_t *version_out,
+                         struct ch_why *why)
 {
     int64_t version = 0, application = 0, tables = 0;
     enum ch_err err = get_int(db, "PRAGMA user_version", &version, why);
@@ -61,6 +62,26 @@ enum ch_err ch_migrate(struct ch_db *db, const char *path, struct ch_why *why)
     if (version < 0)
         return ch_why_set(why, CH_ERR_CORRUPT, "%s has the schema version %lld", path,
                           (long long)version);
+    if (version == 0 && !may_be_new)
+        return ch_why_set(why, CH_ERR_CORRUPT,
+                          "%s holds no data of chaperone: restore it from a backup, or remove it "
+                          "and run `chaperone init`",
+                          path);
+    *version_out = version;
+    return CH_OK;
+}
+
+enum ch_err ch_migrate_judge(struct ch_db *db, const char *path, bool may_be_new,
+                             struct ch_why *why)
+{
+    int64_t version;
+    return judge(db, path, may_be_new, &version, why);
+}
+
+enum ch_err ch_migrate(struct ch_db *db, const char *path, bool may_be_new, struct ch_why *why)
+{
+    int64_t version = 0;
+    enum ch_err err = judge(db, path, may_be_new, &version, why);
     while (!err && version < SCHEMA_VERSION)
         err = apply(db, migrations[version++], why);
     return err;

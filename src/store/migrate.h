@@ -6,9 +6,16 @@
 
 #include "store/db.h"
 
+// Whether this program can work with the database, if need be after a migration. CH_ERR_INVALID for
+// a newer schema and for a file that is another program's, CH_ERR_CORRUPT for one without a schema
+// unless it `may_be_new`.
+enum ch_err ch_migrate_judge(struct ch_db *db, const char *path, bool may_be_new,
+                             struct ch_why *why) CH_MUST_USE;
+
 // Applies what is missing, each file in a transaction of its own together with its version number.
-// CH_ERR_INVALID for a newer schema and for a file that is another program's.
-enum ch_err ch_migrate(struct ch_db *db, const char *path, struct ch_why *why) CH_MUST_USE;
+// Judges before.
+enum ch_err ch_migrate(struct ch_db *db, const char *path, bool may_be_new,
+                       struct ch_why *why) CH_MUST_USE;
 
 // Verifies the file's structure: all of a small one; of a large one the
 // tables without which nothing works.

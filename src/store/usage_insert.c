@@ -9,8 +9,12 @@
 
 // Far above anything an exchange can consume or cost (10^12 tokens or bytes, a million USD), and
 // low enough that sums of such numbers do not overflow: a provider may state anything.
-#define COUNT_MAX   INT64_C(1000000000000)
-#define COST_MAX    INT64_C(1000000000000000)
+#define COUNT_MAX INT64_C(1000000000000)
+#define COST_MAX  INT64_C(1000000000000000)
+
+// Where an hourly sum stops: 0001_initial.sql says why. Two of them are still far from overflow.
+#define SUM_MAX     (INT64_C(1) << 60)
+#define SUM_MAX_SQL "1152921504606846976"
 
 #define TIME_MAX    INT64_C(253402300799999) // the last millisecond of the year 9999
 
@@ -249,18 +253,28 @@ static struct ch_usage_record sanitise(const struct ch_usage_record *record)
     return r;
 }
 
+static void bind_known(struct sqlite3_stmt *stmt, int index, bool is_known, int64_t value)
+{
+    if (is_known)
+        ch_db_bind_int(stmt, index, value);
+    else
+        ch_db_bind_null(stmt, index);
+}
+
 static enum ch_err insert_row(struct ch_db *db, const struct ch_usage_record *r,
                               const struct row_texts *texts, struct ch_why *why)
 {
     static const char sql[] =
         "INSERT OR IGNORE INTO usage (id, started_at_ms, key_id, attribution_id, provider_id, "
         "dialect, endpoint, grade, end_reason, tier, model_asked, model_sent, model_served, "
-        "user_agent, rule, catalogue, status, is_stream, input_tokens, cache_read_tokens, "
+        "user_agent, rule, catalogue, status, is_stream, us_region, eu_region, is_fast, "
+        "input_tokens, cache_read_tokens, "
         "cache_write_5m_tokens, cache_write_1h_tokens, audio_in_tokens, image_in_tokens, "
         "output_tokens, reasoning_tokens, audio_out_tokens, image_out_tokens, searches, "
         "latency_us, first_byte_us, added_us, request_bytes, response_bytes, cost_nano_usd, "
-        "upstream_id, client_address) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
-        "?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+        "stated_cost_nano_usd, upstream_id, client_address) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
+        "?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
+        "?)";
     const int64_t *tokens = r->usage.tokens;
     const int64_t numbers[] = {// the columns up to response_bytes
                                r->id,
@@ -281,6 +295,9 @@ static enum ch_err insert_row(struct ch_db *db, const struct ch_usage_record *r,
                                texts->catalogue,
                                r->status,
                                r->is_stream,
+                               r->usage.us_region,
+                               r->usage.eu_region,
+                               r->usage.is_fast,
                                tokens[CH_TOKENS_INPUT],
                                tokens[CH_TOKENS_CACHE_READ],
                                tokens[CH_TOKENS_CACHE_WRITE_5M],
@@ -305,12 +322,10 @@ static enum ch_err insert_row(struct ch_db *db, const struct ch_usage_record *r,
         return err;
     for (int i = 0; i < NUMBERS; i++)
         ch_db_bind_int(stmt, i + 1, numbers[i]);
-    if (r->is_priced)
-        ch_db_bind_int(stmt, NUMBERS + 1, r->cost_nano_usd);
-    else
-        ch_db_bind_null(stmt, NUMBERS + 1);
-    ch_db_bind_text(stmt, NUMBERS + 2, clean(r->upstream_id, upstream_id));
-    ch_db_bind_text(stmt, NUMBERS + 3, clean(r->client_address, client_address));
+    bind_known(stmt, NUMBERS + 1, r->is_priced, r->cost_nano_usd);
+    bind_known(stmt, NUMBERS + 2, r->usage.stated_cost_nano >= 0, r->usage.stated_cost_nano);
+    ch_db_bind_text(stmt, NUMBERS + 3, clean(r->upstream_id, upstream_id));
+    ch_db_bind_text(stmt, NUMBERS + 4, clean(r->client_address, client_address));
     return ch_db_run(db, stmt, why);
 }
 
@@ -373,11 +388,9 @@ enum ch_err ch_usage_insert_add(struct ch_usage_insert *insert, struct ch_db *db
     return err;
 }
 
-// Adds up to the largest integer: SQLite turns a sum that overflows into a float, which a STRICT
-// table would refuse for ever.
-#define ADD(column)                                                                                \
-    column " = iif(" column " > 9223372036854775807 - excluded." column                            \
-           ", 9223372036854775807, " column " + excluded." column ")"
+// What is larger already (an older file, other hands) comes down to the limit too: were the sum to
+// overflow, SQLite would make it a float, and min() takes the integer then.
+#define ADD(column) column " = min(" column " + excluded." column ", " SUM_MAX_SQL ")"
 
 static enum ch_err upsert(struct ch_db *db, const struct sums *sums, struct ch_why *why)
 {
@@ -417,7 +430,7 @@ static enum ch_err upsert(struct ch_db *db, const struct sums *sums, struct ch_w
     ch_db_bind_int(stmt, 4, key->provider_id);
     ch_db_bind_int(stmt, 5, key->model);
     for (int i = 0; i < SUMS; i++)
-        ch_db_bind_int(stmt, 6 + i, sums->values[i]);
+        ch_db_bind_int(stmt, 6 + i, clamp(sums->values[i], SUM_MAX));
     return ch_db_run(db, stmt, why);
 }
 

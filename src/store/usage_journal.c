@@ -7,6 +7,7 @@
 #include "base/secret.h"
 
 #include <assert.h>
+#include <limits.h>
 #include <sodium.h>
 #include <stdlib.h>
 
@@ -32,6 +33,7 @@ struct loop_state {
 };
 
 struct ch_usage_journal {
+    char path[PATH_MAX];
     struct ch_journal_file file;
     struct ch_journal_geometry wanted; // the file's own may differ until the replay
     bool is_ready;                     // no replay is due
@@ -122,6 +124,10 @@ enum ch_err ch_usage_journal_open(const char *path, unsigned loops, size_t ring_
     struct ch_usage_journal *journal = ch_zcalloc(1, sizeof *journal);
     if (!journal)
         return ch_why_set(why, CH_ERR_NOMEM, "out of memory");
+    if (!ch_span_copy(ch_span_of(path), journal->path, sizeof journal->path)) {
+        ch_zfree(journal);
+        return ch_why_set(why, CH_ERR_INVALID, "the path of the journal is too long");
+    }
     journal->wanted = (struct ch_journal_geometry){loops, slots, (ring_bytes + 4095) / 4096 * 4096};
     enum ch_err err = ch_journal_file_open(path, &journal->file, why);
     if (err) {
@@ -147,6 +153,11 @@ void ch_usage_journal_close(struct ch_usage_journal *journal)
     free_loops(journal);
     ch_journal_file_close(&journal->file);
     ch_zfree(journal);
+}
+
+const char *ch_usage_journal_path(const struct ch_usage_journal *journal)
+{
+    return journal->path;
 }
 
 // ---- the loops' side
@@ -358,6 +369,29 @@ static bool read_frame(const struct ch_journal_file *file, char *ring, uint64_t 
     return true;
 }
 
+static bool are_positions_sane(const struct ch_journal_file *file, uint64_t head, uint64_t tail)
+{
+    return head <= POSITION_MAX && tail <= head && head - tail <= file->geometry.ring_bytes &&
+           (head | tail) % ALIGNMENT == 0;
+}
+
+// Finds the head again: the end of the record with the highest position in the ring. All that can
+// be whole lies within one lap before it, the saved records too, which the replay may repeat.
+static void restore_positions(const struct ch_journal_file *file,
+                              struct ch_journal_control *control, char *ring)
+{
+    uint64_t head = 0, ring_bytes = file->geometry.ring_bytes, next;
+    struct ch_usage_record record;
+    for (uint64_t at = 0; at + CH_RECORD_MAX <= ring_bytes; at += ALIGNMENT) {
+        uint64_t position = frame_at(file, ring, at)->position;
+        if (position % ring_bytes == at && position <= POSITION_MAX && position >= head &&
+            read_frame(file, ring, position, &record, &next))
+            head = next;
+    }
+    atomic_store(&control->tail, head > ring_bytes ? head - ring_bytes : 0);
+    atomic_store(&control->head, head);
+}
+
 // Gives every whole record from the tail on: up to the head whatever lies between, so that a torn
 // record costs itself only, and past the head while records go on, as the head's page may be older
 // than theirs after a loss of power.
@@ -366,10 +400,11 @@ static enum ch_err replay_ring(struct replay *replay, unsigned loop)
     const struct ch_journal_file *file = &replay->journal->file;
     struct ch_journal_control *control = ch_journal_file_control(file, loop);
     char *ring = ch_journal_file_ring(file, loop);
+    if (!are_positions_sane(file, atomic_load(&control->head), atomic_load(&control->tail))) {
+        restore_positions(file, control, ring);
+        replay->journal->refused++;
+    }
     uint64_t head = atomic_load(&control->head), tail = atomic_load(&control->tail);
-    if (head > POSITION_MAX || tail > head || head - tail > file->geometry.ring_bytes ||
-        (head | tail) % ALIGNMENT)
-        return CH_ERR_CORRUPT;
     uint64_t position = skip_end(file, tail), end = tail + file->geometry.ring_bytes;
     bool is_torn = false; // a run of bytes that are no record counts once
     replay->tail = tail;

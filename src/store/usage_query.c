@@ -400,8 +400,11 @@ static bool append_sum(struct sqlite3_stmt *stmt, struct summary *summary)
 static enum ch_err sum_rows(struct ch_db *db, void *arg, struct ch_why *why)
 {
     static const char sql[] = "SELECT " DIMENSION("?9") DIMENSION("?10") DIMENSION(
-        "?11") "sum(requests), sum(errors), sum(all_input_tokens), sum(cache_read_tokens), "
-               "sum(all_output_tokens), sum(cost_nano_usd), sum(unpriced) "
+        "?11") "sum_capped(requests), sum_capped(errors), sum_capped(input_tokens, "
+               "cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens, audio_in_tokens, "
+               "image_in_tokens), sum_capped(cache_read_tokens), sum_capped(output_tokens, "
+               "reasoning_tokens, audio_out_tokens, image_out_tokens), sum_capped(cost_nano_usd), "
+               "sum_capped(unpriced) "
                "FROM usage_hourly_named WHERE hour >= ?1 AND hour < ?2 "
                "AND (?7 IS NULL OR model_name = ?7) AND " FILTER
                "GROUP BY 1, 2, 3 ORDER BY 1, 2, 3";

@@ -9,6 +9,8 @@ enum flag {
     FLAG_STREAM = 1,
     FLAG_PRICED = 2,
     FLAG_US_REGION = 4,
+    FLAG_EU_REGION = 8,
+    FLAG_FAST = 16,
 };
 
 // The order in which texts follow the fixed part.
@@ -88,9 +90,11 @@ static struct fixed_part pack(const struct ch_usage_record *record)
         .grade = record->grade,
         .end_reason = record->end_reason,
         .tier = (uint8_t)usage->tier,
-        .flags = (uint8_t)((record->is_stream ? FLAG_STREAM : 0) |
-                           (record->is_priced ? FLAG_PRICED : 0) |
-                           (usage->us_region ? FLAG_US_REGION : 0)),
+        .flags =
+            (uint8_t)((record->is_stream ? FLAG_STREAM : 0) |
+                      (record->is_priced ? FLAG_PRICED : 0) |
+                      (usage->us_region ? FLAG_US_REGION : 0) |
+                      (usage->eu_region ? FLAG_EU_REGION : 0) | (usage->is_fast ? FLAG_FAST : 0)),
     };
     memcpy(fixed.tokens, usage->tokens, sizeof fixed.tokens);
     return fixed;
@@ -119,7 +123,7 @@ static bool is_in_range(const struct fixed_part *fixed)
 {
     return fixed->id > 0 && fixed->dialect <= CH_DIALECT_GEMINI && fixed->endpoint < CH_ENDPOINTS &&
            fixed->grade <= CH_GRADE_NONE && fixed->end_reason <= CH_END_CRASH &&
-           fixed->tier <= CH_TIER_BATCH;
+           fixed->tier < CH_TIERS;
 }
 
 static struct ch_usage_record unpack(const struct fixed_part *fixed)
@@ -143,6 +147,8 @@ static struct ch_usage_record unpack(const struct fixed_part *fixed)
                 .threshold_tokens = fixed->threshold_tokens,
                 .tier = (enum ch_tier)fixed->tier,
                 .us_region = fixed->flags & FLAG_US_REGION,
+                .eu_region = fixed->flags & FLAG_EU_REGION,
+                .is_fast = fixed->flags & FLAG_FAST,
                 .stated_cost_nano = fixed->stated_cost_nano,
             },
         .cost_nano_usd = fixed->cost_nano_usd,

@@ -7,12 +7,16 @@
 #include "store_internal.h"
 #include "usage_insert.h"
 
+#include <assert.h>
 #include <time.h>
 
 #define IDLE_MS      150   // between two looks at the journal; rows are promised within 200 ms
 #define RETRY_MS     1000  // after a failed commit
 #define FLUSH_MS     2000  // the longest that a flush waits
 #define LOG_EVERY_MS 60000 // failing commits are logged this often
+// Rows after which a batch looks whether a write waits: about 50 ms of work.
+#define BATCH_STEP 4096
+static_assert(CH_USAGE_BATCH % BATCH_STEP == 0, "a batch ends at a step");
 
 // A ch_store_write, on the stack of the thread that waits for it.
 struct job {
@@ -41,32 +45,41 @@ struct ch_usage_writer {
 
 // ---- a batch
 
+// Whether the batch at hand ends here. One that keeps a ch_store_write waiting ends early.
+static bool is_full(struct ch_usage_writer *writer, int64_t rows)
+{
+    if (rows == 0 || rows % BATCH_STEP)
+        return false;
+    pthread_mutex_lock(&writer->mutex);
+    bool is_waited_for = writer->jobs != NULL;
+    pthread_mutex_unlock(&writer->mutex);
+    return is_waited_for || rows == CH_USAGE_BATCH;
+}
+
 // Peeks a batch and adds its rows. `drained_out`: every ring was seen empty.
-static enum ch_err add_batch(struct ch_usage_writer *writer, int64_t *rows_out, bool *drained_out,
-                             struct ch_why *why)
+static enum ch_err add_batch(struct ch_usage_writer *writer, bool *drained_out, struct ch_why *why)
 {
     unsigned loops = ch_usage_journal_loops(writer->journal);
     int64_t rows = 0;
+    bool is_over = false;
     enum ch_err err = CH_OK;
     for (unsigned i = 0; i < loops && !err; i++) {
         unsigned loop = (writer->first_loop + i) % loops;
         struct ch_usage_record record;
-        while (!err && rows < CH_USAGE_BATCH &&
-               !ch_usage_journal_peek(writer->journal, loop, &record)) {
+        while (!err && !is_over && !ch_usage_journal_peek(writer->journal, loop, &record)) {
             err = ch_usage_insert_add(writer->insert, writer->store->writer_db, &record, why);
-            rows++;
+            is_over = is_full(writer, ++rows);
         }
     }
-    *rows_out = rows;
-    *drained_out = rows < CH_USAGE_BATCH;
+    *drained_out = !is_over;
     return err;
 }
 
 static enum ch_err commit_batch(struct ch_usage_writer *writer, struct ch_why *why)
 {
-    struct ch_db *db = writer->store->writer_db;
-    enum ch_err err = ch_usage_insert_finish(writer->insert, db, why);
-    return err ? err : ch_db_commit(db, why);
+    struct ch_store *store = writer->store;
+    enum ch_err err = ch_usage_insert_finish(writer->insert, store->writer_db, why);
+    return err ? err : ch_store_commit(store, why);
 }
 
 static void end_batch(struct ch_usage_writer *writer, bool is_committed)
@@ -84,22 +97,21 @@ static void end_batch(struct ch_usage_writer *writer, bool is_committed)
 // move.
 static enum ch_err move_batch(struct ch_usage_writer *writer, bool *drained_out, struct ch_why *why)
 {
-    struct ch_db *db = writer->store->writer_db;
-    int64_t rows = 0;
     if (ch_usage_journal_backlog(writer->journal) == 0) {
         *drained_out = true;
         return CH_OK;
     }
-    enum ch_err err = ch_db_begin(db, why);
-    if (err)
-        return err;
-    err = add_batch(writer, &rows, drained_out, why);
+    enum ch_err err = ch_store_begin(writer->store, why);
+    if (!err)
+        err = add_batch(writer, drained_out, why);
     if (!err)
         err = commit_batch(writer, why);
     if (err) {
-        ch_db_rollback(db);
+        ch_store_rollback(writer->store);
         ch_usage_insert_reset(writer->insert);
     }
+    if (err == CH_ERR_CORRUPT) // a repetition would meet the same page
+        ch_store_fail(writer->store);
     end_batch(writer, !err);
     return err;
 }
@@ -132,7 +144,7 @@ static void run_jobs(struct ch_usage_writer *writer, struct job *jobs)
     while (jobs) {
         struct job *job = jobs;
         jobs = job->next;
-        enum ch_err err = ch_store_transact(writer->store->writer_db, job->fn, job->arg, job->why);
+        enum ch_err err = ch_store_transact(writer->store, job->fn, job->arg, job->why);
         pthread_mutex_lock(&writer->mutex);
         job->err = err;
         job->is_done = true; // from here on it belongs to its thread again
@@ -289,7 +301,7 @@ void ch_usage_writer_stop(struct ch_store *store)
 // ---- recovery
 
 struct recovery {
-    struct ch_db *db;
+    struct ch_store *store;
     struct ch_usage_insert *insert;
     unsigned rows; // in the open transaction
     struct ch_why *why;
@@ -299,9 +311,9 @@ static enum ch_err commit_recovered(struct recovery *recovery)
 {
     enum ch_err err = CH_OK;
     if (recovery->rows)
-        err = ch_usage_insert_finish(recovery->insert, recovery->db, recovery->why);
+        err = ch_usage_insert_finish(recovery->insert, recovery->store->writer_db, recovery->why);
     if (!err && recovery->rows)
-        err = ch_db_commit(recovery->db, recovery->why);
+        err = ch_store_commit(recovery->store, recovery->why);
     recovery->rows = 0;
     return err;
 }
@@ -315,26 +327,34 @@ static enum ch_err recover_record(void *arg, const struct ch_usage_record *recor
     if (err || !record)
         return err;
     if (recovery->rows++ == 0)
-        err = ch_db_begin(recovery->db, recovery->why);
-    return err ? err : ch_usage_insert_add(recovery->insert, recovery->db, record, recovery->why);
+        err = ch_store_begin(recovery->store, recovery->why);
+    return err ? err
+               : ch_usage_insert_add(recovery->insert, recovery->store->writer_db, record,
+                                     recovery->why);
 }
 
 enum ch_err ch_usage_writer_recover(struct ch_store *store, struct ch_usage_journal *journal,
                                     struct ch_why *why)
 {
-    struct recovery recovery = {.db = store->writer_db, .why = why};
+    struct recovery recovery = {.store = store, .why = why};
     int64_t replayed = 0;
     CH_ASSERT(!store->usage_writer);
     enum ch_err err = ch_usage_insert_new(&recovery.insert);
     if (err)
         return ch_why_set(why, err, "out of memory");
-    ch_why_set(why, CH_OK, "the journal is damaged or could not be laid out"); // unless a row fails
+    // Unless a row fails, which says why itself.
+    ch_why_set(why, CH_OK,
+               "the journal %s could not be emptied or laid out anew: make room, or move it aside, "
+               "which loses its unsaved records",
+               ch_usage_journal_path(journal));
     err = ch_usage_journal_replay(journal, recover_record, &recovery, &replayed);
     if (err)
-        ch_db_rollback(store->writer_db);
+        ch_store_rollback(store);
     ch_usage_insert_free(recovery.insert);
     if (!err && (replayed || ch_usage_journal_refused(journal)))
-        CH_LOG(CH_LOG_WARN, "usage_replayed", ch_log_int("records", replayed),
+        CH_LOG(CH_LOG_WARN, "usage_replayed",
+               ch_log_text("journal", ch_usage_journal_path(journal)),
+               ch_log_int("records", replayed),
                ch_log_int("refused", ch_usage_journal_refused(journal)));
     return err;
 }

@@ -22,7 +22,7 @@ static struct ch_why why;
 
 static const char *path_of(const char *name)
 {
-    static char path[256];
+    static char path[sizeof dir + 256];
     snprintf(path, sizeof path, "%s/%s", dir, name);
     return path;
 }

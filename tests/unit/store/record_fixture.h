@@ -82,6 +82,7 @@ static inline bool fixture_is_same(const struct ch_usage_record *a, const struct
            a->usage.searches == b->usage.searches &&
            a->usage.threshold_tokens == b->usage.threshold_tokens &&
            a->usage.tier == b->usage.tier && a->usage.us_region == b->usage.us_region &&
+           a->usage.eu_region == b->usage.eu_region && a->usage.is_fast == b->usage.is_fast &&
            a->usage.stated_cost_nano == b->usage.stated_cost_nano &&
            a->cost_nano_usd == b->cost_nano_usd && a->latency_us == b->latency_us &&
            a->first_byte_us == b->first_byte_us && a->added_us == b->added_us &&

@@ -194,8 +194,14 @@ static void revokes_for_good(void **state)
     struct change change = {.status = CH_KEY_DISABLED, .reason = NULL};
     assert_int_equal(ch_store_write(store, change_in, &change, &why), CH_OK);
     assert_int_equal(change.row.status, CH_KEY_DISABLED);
+    assert_string_equal(change.row.revoke_reason, "");
+    change.reason = "over its budget";
+    assert_int_equal(ch_store_write(store, change_in, &change, &why), CH_OK);
+    assert_int_equal(ch_store_read(store, get_in, &row, &why), CH_OK);
+    assert_string_equal(row.revoke_reason, "over its budget");
     change.status = CH_KEY_ACTIVE;
     assert_int_equal(ch_store_write(store, change_in, &change, &why), CH_OK);
+    assert_string_equal(change.row.revoke_reason, "");
     change = (struct change){.status = CH_KEY_REVOKED, .reason = "leaked on a forum"};
     assert_int_equal(ch_store_write(store, change_in, &change, &why), CH_OK);
     assert_int_equal(ch_store_read(store, get_in, &row, &why), CH_OK);

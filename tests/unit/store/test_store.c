@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <sqlite3.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 static void assert_says(const struct ch_why *why, const char *part)
 {
@@ -66,6 +67,57 @@ static void refuses_a_second_opener(void **state)
     ch_store_close(store);
 }
 
+// In a process of its own, as another daemon would: closing a file drops its process's locks on it.
+static enum ch_err try_open_elsewhere(const char *name)
+{
+    int status;
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        struct ch_store *store;
+        struct ch_why why;
+        _exit((int)fixture_try_open(name, 1, false, &store, &why));
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    return (enum ch_err)WEXITSTATUS(status);
+}
+
+static void refuses_a_second_name_of_an_open_database(void **state)
+{
+    (void)state;
+    struct ch_store *store = fixture_open("a.db");
+    assert_int_equal(symlink("a.db", fixture_path("link.db")), 0);
+    assert_int_equal(try_open_elsewhere("link.db"), CH_ERR_CONFLICT);
+    assert_int_equal(link(fixture_path("a.db"), fixture_path("b.db")), 0);
+    assert_int_equal(try_open_elsewhere("b.db"), CH_ERR_CONFLICT);
+    ch_store_close(store);
+    unlink(fixture_path("b.db"));
+    struct ch_why why;
+    assert_int_equal(fixture_try_open("link.db", 1, false, &store, &why), CH_OK);
+    assert_int_equal(try_open_elsewhere("a.db"), CH_ERR_CONFLICT);
+    ch_store_close(store);
+}
+
+static void keeps_sqlites_locks(void **state)
+{
+    (void)state;
+    struct ch_store *store = fixture_open("a.db");
+    assert_int_equal(try_open_elsewhere("a.db"), CH_ERR_CONFLICT);
+    struct flock lock = {
+        .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 0x40000002, .l_len = 510};
+    int status;
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) { // may not have the bytes of which an open WAL database holds one
+        int fd = open(fixture_path("a.db"), O_RDWR);
+        _exit(fcntl(fd, F_SETLK, &lock) == 0);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(WEXITSTATUS(status), 0);
+    ch_store_close(store);
+}
+
 // Runs SQL past the store, as somebody with a shell would.
 static void tamper(const char *name, const char *sql)
 {
@@ -120,6 +172,72 @@ static void refuses_swapped_or_missing_sealed_values(void **state)
     tamper("b.db", "DELETE FROM vault_values WHERE kind = 'sentinel'");
     assert_int_equal(fixture_try_open("b.db", 2, false, &store, &why), CH_ERR_CORRUPT);
     assert_says(&why, "sentinel");
+}
+
+static void makes_nothing_anew_unless_it_creates(void **state)
+{
+    (void)state;
+    struct ch_store *store;
+    struct ch_why why;
+    fclose(fopen(fixture_path("a.db"), "w")); // an empty file
+    assert_int_equal(fixture_try_open("a.db", 1, false, &store, &why), CH_ERR_CORRUPT);
+    assert_says(&why, "is empty");
+    tamper("a.db", "PRAGMA journal_mode = WAL"); // a database without a schema
+    assert_int_equal(fixture_try_open("a.db", 1, false, &store, &why), CH_ERR_CORRUPT);
+    assert_says(&why, "chaperone init");
+    store = fixture_open("b.db");
+    ch_store_close(store);
+    tamper("b.db", "DELETE FROM vault_values"); // a wrong key must not become the right one
+    assert_int_equal(fixture_try_open("b.db", 2, false, &store, &why), CH_ERR_CORRUPT);
+    assert_says(&why, "sentinel");
+    assert_int_equal(fixture_try_open("b.db", 1, false, &store, &why), CH_ERR_CORRUPT);
+}
+
+static enum ch_err check(const char *name, unsigned char key, struct ch_why *why)
+{
+    struct ch_secret *master_key = fixture_master_key(key);
+    enum ch_err err = ch_store_check(fixture_path(name), master_key, why);
+    ch_secret_free(master_key);
+    return err;
+}
+
+static void checks_beside_a_running_daemon(void **state)
+{
+    (void)state;
+    struct ch_why why = {""};
+    struct ch_store *store = fixture_open("a.db");
+    assert_int_equal(check("a.db", 1, &why), CH_OK);
+    assert_int_equal(check("a.db", 2, &why), CH_ERR_DENIED);
+    assert_says(&why, "master key");
+    assert_int_equal(try_open_elsewhere("a.db"), CH_ERR_CONFLICT); // no lock was lost
+    ch_store_close(store);
+    assert_int_equal(unlink(fixture_path("a.db.lock")), 0);
+    assert_int_equal(check("a.db", 1, &why), CH_OK);
+    assert_int_not_equal(access(fixture_path("a.db.lock"), F_OK), 0);
+    store = fixture_open("a.db");
+    ch_store_close(store);
+}
+
+static void checks_what_an_opening_would_refuse(void **state)
+{
+    (void)state;
+    struct ch_why why;
+    assert_int_equal(check("a.db", 1, &why), CH_ERR_NOT_FOUND);
+    fclose(fopen(fixture_path("a.db"), "w"));
+    assert_int_equal(check("a.db", 1, &why), CH_ERR_CORRUPT);
+    tamper("a.db", "CREATE TABLE notes (text)");
+    assert_int_equal(check("a.db", 1, &why), CH_ERR_INVALID);
+    assert_says(&why, "not a database of chaperone");
+    ch_store_close(fixture_open("b.db"));
+    tamper("b.db", "PRAGMA user_version = 0");
+    assert_int_equal(check("b.db", 1, &why), CH_ERR_CORRUPT);
+    tamper("b.db", "PRAGMA user_version = 999");
+    assert_int_equal(check("b.db", 1, &why), CH_ERR_INVALID);
+    tamper("b.db", "PRAGMA user_version = 1; DELETE FROM vault_values WHERE kind = 'sentinel'");
+    assert_int_equal(check("b.db", 1, &why), CH_ERR_CORRUPT);
+    assert_says(&why, "sentinel");
+    tamper("b.db", "UPDATE vault_values SET sealed = x'00'");
+    assert_int_equal(check("b.db", 1, &why), CH_ERR_CORRUPT);
 }
 
 static enum ch_err insert_two(struct ch_db *db, void *arg, struct ch_why *why)
@@ -268,6 +386,11 @@ int main(void)
         TEST(says_that_a_file_is_missing),
         TEST(refuses_a_wrong_master_key),
         TEST(refuses_a_second_opener),
+        TEST(refuses_a_second_name_of_an_open_database),
+        TEST(keeps_sqlites_locks),
+        TEST(makes_nothing_anew_unless_it_creates),
+        TEST(checks_beside_a_running_daemon),
+        TEST(checks_what_an_opening_would_refuse),
         TEST(refuses_a_newer_schema),
         TEST(refuses_a_database_of_another_program),
         TEST(refuses_swapped_or_missing_sealed_values),

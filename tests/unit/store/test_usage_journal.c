@@ -362,6 +362,71 @@ static void records_past_an_old_head_are_found(void **state)
     ch_usage_journal_close(journal);
 }
 
+static void write_control(uint64_t head, uint64_t tail)
+{
+    int fd = open(fixture_path("journal"), O_RDWR);
+    assert_int_equal(pwrite(fd, &head, sizeof head, 4096), sizeof head);
+    assert_int_equal(pwrite(fd, &tail, sizeof tail, 4096 + 64), sizeof tail);
+    close(fd);
+}
+
+// Appends and takes out `done` records, then leaves three and one in flight; the ids begin at 1.
+static void leave_three(int64_t done)
+{
+    uint32_t slot;
+    struct ch_usage_record record;
+    struct ch_usage_journal *journal = open_journal(1, RING, SLOTS);
+    for (int64_t id = 1; id <= done + 3; id++) {
+        assert_int_equal(append(journal, 0, id), CH_OK);
+        if (id > done)
+            continue;
+        assert_int_equal(ch_usage_journal_peek(journal, 0, &record), CH_OK);
+        ch_usage_journal_advance(journal, 0);
+    }
+    assert_int_equal(claim(journal, 0, done + 4, &slot), CH_OK);
+    ch_usage_journal_close(journal);
+}
+
+static void finds_damaged_positions_again(void **state)
+{
+    static const struct {
+        int64_t done;
+        uint64_t head, tail;
+    } cases[] = {
+        {0, UINT64_MAX, 0},
+        {0, 8, 16},
+        {50, 3, 1},
+        {50, UINT64_C(1) << 61, 0},
+        {1000, 0, UINT64_C(1) << 40}, // several laps
+        {1001, UINT64_MAX, UINT64_MAX},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct given given;
+        struct ch_usage_record record;
+        int64_t done = cases[i].done;
+        leave_three(done);
+        write_control(cases[i].head, cases[i].tail);
+        struct ch_usage_journal *journal = open_journal(1, RING, SLOTS);
+        replay(journal, &given);
+        assert_int_equal(given.last_id, done + 4); // the one in flight
+        assert_int_equal(given.crash[done + 4], 1);
+        for (int64_t id = 1; id <= done + 3; id++)
+            assert_in_range(given.records[id], id > done, 1);
+        assert_true(ch_usage_journal_refused(journal) > 0);
+        // The positions go on behind those of the records that are still in the ring.
+        assert_int_equal(ch_usage_journal_peek(journal, 0, &record), CH_ERR_AGAIN);
+        assert_int_equal(append(journal, 0, 1900), CH_OK);
+        ch_usage_journal_close(journal);
+        journal = open_journal(1, RING, SLOTS);
+        replay(journal, &given);
+        assert_int_equal(given.count, 1);
+        assert_int_equal(given.records[1900], 1);
+        ch_usage_journal_close(journal);
+        fixture_remove_dir(state);
+        fixture_make_dir(state);
+    }
+}
+
 static void refuses_a_damaged_slot(void **state)
 {
     (void)state;
@@ -701,6 +766,7 @@ int main(void)
         TEST(refuses_a_second_opener_and_foreign_files),
         TEST(a_torn_record_costs_itself_only),
         TEST(records_past_an_old_head_are_found),
+        TEST(finds_damaged_positions_again),
         TEST(refuses_a_damaged_slot),
         TEST(a_slot_behind_a_committed_record_is_no_crash),
         TEST(loses_nothing_between_threads),

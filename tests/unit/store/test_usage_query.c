@@ -284,6 +284,32 @@ static void sums_by_dimensions(void **state)
     json_decref(json);
 }
 
+static enum ch_err run_sql(struct ch_db *db, void *sql, struct ch_why *reason)
+{
+    struct sqlite3_stmt *stmt;
+    enum ch_err err = ch_db_prepare(db, sql, &stmt, reason);
+    return err ? err : ch_db_run(db, stmt, reason);
+}
+
+static void sums_stop_at_the_largest_number(void **state)
+{
+    (void)state;
+    static char to_the_brim[] =
+        "UPDATE usage_hourly SET cost_nano_usd = 9223372036854775807, "
+        "input_tokens = 9223372036854775807, image_in_tokens = 9223372036854775807";
+    ch_usage_writer_flush(store);
+    assert_int_equal(ch_store_write(store, run_sql, to_the_brim, &why), CH_OK);
+    json_t *json = summary(&(struct ch_usage_filter){0}, "team");
+    const json_t *total = json_object_get(json, "total");
+    assert_int_equal(int_of(total, "requests"), 20);
+    assert_int_equal(int_of(total, "cost_nano_usd"), INT64_MAX);
+    assert_int_equal(int_of(total, "input_tokens"), INT64_MAX);
+    const json_t *item = json_array_get(json_object_get(json, "items"), 0);
+    assert_int_equal(int_of(item, "cost_nano_usd"), INT64_MAX);
+    assert_int_equal(int_of(item, "input_tokens"), INT64_MAX);
+    json_decref(json);
+}
+
 static void names_an_unknown_dimension(void **state)
 {
     (void)state;
@@ -324,6 +350,7 @@ int main(void)
         TEST(gives_null_for_what_is_not_known),
         TEST(sums_everything),
         TEST(sums_by_dimensions),
+        TEST(sums_stop_at_the_largest_number),
         TEST(names_an_unknown_dimension),
         TEST(lists_models_without_a_price),
     };

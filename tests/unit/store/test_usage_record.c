@@ -16,6 +16,9 @@ static void gives_back_every_field(void **state)
     for (int64_t id = 1; id < 200; id++) {
         struct ch_usage_record record = fixture_record(id, &texts), decoded;
         record.usage.us_region = id % 2;
+        record.usage.eu_region = id % 3 == 0;
+        record.usage.is_fast = id % 5 == 0;
+        record.usage.tier = (enum ch_tier)(id % CH_TIERS);
         record.usage.threshold_tokens = id * 31;
         record.is_priced = id % 3;
         assert_int_equal(ch_usage_record_decode(encode(&record, bytes), &decoded), CH_OK);
@@ -72,7 +75,7 @@ static void refuses_unknown_enums(void **state)
     bad[1].end_reason = CH_END_CRASH + 1;
     bad[2].dialect = CH_DIALECT_GEMINI + 1;
     bad[3].endpoint = CH_ENDPOINTS;
-    bad[4].usage.tier = (enum ch_tier)(CH_TIER_BATCH + 1);
+    bad[4].usage.tier = (enum ch_tier)CH_TIERS;
     bad[5].id = 0;
     for (int i = 0; i < 6; i++)
         assert_int_equal(ch_usage_record_decode(encode(&bad[i], bytes), &decoded), CH_ERR_CORRUPT);

@@ -6,12 +6,14 @@
 #include "base/clock.h"
 #include "base/log.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sqlite3.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #define RING  (256u << 10)
@@ -124,6 +126,8 @@ static void stores_every_field(void **state)
     struct fixture_texts texts;
     struct ch_usage_record record = fixture_record(29, &texts);
     record.usage.tokens[CH_TOKENS_OUTPUT] = 1001;
+    record.usage.eu_region = record.usage.is_fast = true;
+    record.usage.stated_cost_nano = 28000;
     assert_int_equal(append_record(0, &record), CH_OK);
     assert_int_equal(ch_usage_writer_start(store, journal, &why), CH_OK);
     ch_usage_writer_flush(store);
@@ -138,6 +142,8 @@ static void stores_every_field(void **state)
               "AND c.text = '2026-08-01-3f2a91c0' AND rule = 0 "
               "AND u.id = 29 AND started_at_ms = 1790000029000 AND key_id = 5 "
               "AND attribution_id = 3 AND provider_id = 2 AND status = 200 AND is_stream = 1 "
+              "AND us_region = 0 AND eu_region = 1 AND is_fast = 1 "
+              "AND stated_cost_nano_usd = 28000 "
               "AND input_tokens = 29 AND cache_read_tokens = 30 AND cache_write_5m_tokens = 31 "
               "AND cache_write_1h_tokens = 32 AND audio_in_tokens = 33 AND image_in_tokens = 34 "
               "AND output_tokens = 1001 AND reasoning_tokens = 36 AND audio_out_tokens = 37 "
@@ -147,6 +153,20 @@ static void stores_every_field(void **state)
               "AND client_address = '2001:db8::1'"),
         1);
     ch_usage_writer_stop(store);
+}
+
+static void takes_every_tier(void **state)
+{
+    (void)state;
+    struct fixture_texts texts;
+    for (int tier = 0; tier < CH_TIERS; tier++) {
+        struct ch_usage_record record = fixture_record(tier + 1, &texts);
+        record.usage.tier = (enum ch_tier)tier;
+        assert_int_equal(append_record(0, &record), CH_OK);
+    }
+    assert_int_equal(ch_usage_writer_start(store, journal, &why), CH_OK);
+    ch_usage_writer_stop(store);
+    assert_int_equal(query("SELECT count(DISTINCT tier_name) FROM usage_named"), CH_TIERS);
 }
 
 static void counts_a_repeated_row_once(void **state)
@@ -227,7 +247,8 @@ static void hostile_numbers_and_bytes_do_not_stop_it(void **state)
 
 static enum ch_err saturate_hours(struct ch_db *db, void *arg, struct ch_why *reason)
 {
-    static const char sql[] = "UPDATE usage_hourly SET cost_nano_usd = 9223372036854775000";
+    static const char sql[] = "UPDATE usage_hourly SET cost_nano_usd = 1152921504606846000, "
+                              "input_tokens = 9223372036854775807"; // of an older version
     struct sqlite3_stmt *stmt;
     (void)arg;
     enum ch_err err = ch_db_prepare(db, sql, &stmt, reason);
@@ -244,7 +265,8 @@ static void sums_stop_at_the_largest_number(void **state)
     append(0, 100 + 330); // the same hour, key, attribution, provider and model
     ch_usage_writer_flush(store);
     assert_int_equal(query("SELECT count(*) FROM usage_hourly"), 1);
-    assert_int_equal(query("SELECT max(cost_nano_usd) FROM usage_hourly"), INT64_MAX);
+    assert_int_equal(query("SELECT max(cost_nano_usd) FROM usage_hourly"), INT64_C(1) << 60);
+    assert_int_equal(query("SELECT max(input_tokens) FROM usage_hourly"), INT64_C(1) << 60);
     ch_usage_writer_stop(store);
 }
 
@@ -362,6 +384,125 @@ static void loses_nothing_when_the_disk_is_full(void **state)
     assert_sums_agree();
     ch_usage_writer_stop(store);
     ch_log_set_level(CH_LOG_INFO);
+}
+
+// ---- a database that is taken away
+
+static void waits_for_rows(int64_t count)
+{
+    for (int i = 0; i < 100 && query("SELECT count(*) FROM usage") < count; i++)
+        usleep(100000);
+    assert_int_equal(query("SELECT count(*) FROM usage"), count);
+}
+
+static void assert_unavailable(const char *part)
+{
+    char text[] = "some text";
+    assert_int_equal(ch_store_write(store, insert_text, text, &why), CH_ERR_UNAVAILABLE);
+    if (!strstr(why.text, part))
+        fail_msg("\"%s\" does not say \"%s\"", why.text, part);
+}
+
+static void keeps_the_journal_while_the_file_is_away(void **state)
+{
+    (void)state;
+    ch_log_set_level(CH_LOG_ERROR + 1); // the failure is meant
+    assert_int_equal(ch_usage_writer_start(store, journal, &why), CH_OK);
+    append(0, 1);
+    ch_usage_writer_flush(store);
+    assert_int_equal(rename(fixture_path("a.db"), fixture_path("b.db")), 0);
+    append(0, 2);
+    ch_usage_writer_flush(store); // gives up
+    assert_true(ch_usage_journal_backlog(journal) > 0);
+    assert_unavailable("removed or replaced");
+    fclose(fopen(fixture_path("a.db"), "w")); // another file of its name
+    append(0, 3);
+    ch_usage_writer_flush(store);
+    assert_unavailable("removed or replaced");
+    assert_true(ch_store_is_healthy(store)); // it may come back
+    assert_int_equal(query("SELECT count(*) FROM usage"), 1);
+    assert_int_equal(rename(fixture_path("b.db"), fixture_path("a.db")), 0);
+    waits_for_rows(3);
+    assert_sums_agree();
+    ch_usage_writer_stop(store);
+    assert_int_equal(ch_usage_journal_backlog(journal), 0);
+    ch_log_set_level(CH_LOG_INFO);
+}
+
+// SQLite's calls come here: the program's functions go before the C library's.
+static atomic_int sync_errno;
+static atomic_int syncs_failed;
+
+static int sync_or_fail(long call, int fd)
+{
+    errno = atomic_load(&sync_errno);
+    if (errno) {
+        atomic_fetch_add(&syncs_failed, 1);
+        return -1;
+    }
+    return (int)syscall(call, fd);
+}
+
+int fsync(int fd)
+{
+    return sync_or_fail(SYS_fsync, fd);
+}
+
+int fdatasync(int fd)
+{
+    return sync_or_fail(SYS_fdatasync, fd);
+}
+
+static void writes_no_more_after_a_failed_sync(void **state)
+{
+    (void)state;
+    ch_log_set_level(CH_LOG_ERROR + 1); // the failure is meant
+    assert_int_equal(ch_usage_writer_start(store, journal, &why), CH_OK);
+    append(0, 1);
+    ch_usage_writer_flush(store);
+    assert_true(ch_store_is_healthy(store));
+    atomic_store(&syncs_failed, 0);
+    atomic_store(&sync_errno, EIO);
+    append(0, 2);
+    ch_usage_writer_flush(store); // gives up
+    atomic_store(&sync_errno, 0); // the next sync would say that all is well
+    assert_int_equal(atomic_load(&syncs_failed), 1);
+    assert_false(ch_store_is_healthy(store));
+    append(0, 3);
+    ch_usage_writer_flush(store);
+    assert_unavailable("restarted");
+    assert_true(ch_usage_journal_backlog(journal) > 0);
+    ch_usage_writer_stop(store);
+    close_all();
+    open_all(2); // the restart
+    assert_true(ch_store_is_healthy(store));
+    assert_int_equal(ch_usage_writer_recover(store, journal, &why), CH_OK);
+    assert_int_equal(query("SELECT count(*) FROM usage"), 3);
+    assert_sums_agree();
+    ch_log_set_level(CH_LOG_INFO);
+}
+
+static void names_the_journal_that_cannot_be_emptied(void **state)
+{
+    (void)state;
+    append(0, 1);
+    ch_usage_journal_close(journal);
+    // Another geometry, for which there is no room.
+    assert_int_equal(
+        ch_usage_journal_open(fixture_path("journal"), 1, 1 << 20, SLOTS, &journal, &why), CH_OK);
+    signal(SIGXFSZ, SIG_IGN);
+    ch_store_close(store);
+    store = fixture_open("a.db");
+    struct rlimit limit;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    limit.rlim_cur = 700 << 10; // more than the database, less than the journal
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    enum ch_err err = ch_usage_writer_recover(store, journal, &why);
+    limit_files(false);
+    assert_int_equal(err, CH_ERR_IO);
+    assert_non_null(strstr(why.text, ch_usage_journal_path(journal)));
+    assert_non_null(strstr(why.text, "move it aside"));
+    assert_int_equal(query("SELECT count(*) FROM usage"), 1);
 }
 
 // ---- kill -9
@@ -483,6 +624,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(commits_what_is_appended_within_200_ms),
         TEST(stores_every_field),
+        TEST(takes_every_tier),
         TEST(counts_a_repeated_row_once),
         TEST(drains_at_the_stop),
         TEST(grades_decide_what_is_unpriced_and_what_is_an_error),
@@ -491,6 +633,9 @@ int main(void)
         TEST(runs_writes_of_several_threads),
         TEST(retries_until_the_database_takes_the_rows),
         TEST(loses_nothing_when_the_disk_is_full),
+        TEST(keeps_the_journal_while_the_file_is_away),
+        TEST(writes_no_more_after_a_failed_sync),
+        TEST(names_the_journal_that_cannot_be_emptied),
         cmocka_unit_test(a_killed_process_loses_nothing),
     };
     fixture_init_process();
