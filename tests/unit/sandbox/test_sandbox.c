@@ -301,7 +301,8 @@ static void delays_are_kept(void **state)
     assert_true(get_until(fd, "\ndata: ", 1) > 0);
     assert_true(ch_clock_mono_ns() - start_ns < 60 * CH_NS_PER_MS); // the first comes at once
     assert_true(get_until(fd, STREAM_END, 1) > 0);
-    assert_true(ch_clock_mono_ns() - start_ns >= 70 * CH_NS_PER_MS);
+    // Seven ticks of 10 ms; the loop's clock may be a turn old when the first one is set.
+    assert_true(ch_clock_mono_ns() - start_ns >= 60 * CH_NS_PER_MS);
     close(fd);
 }
 
