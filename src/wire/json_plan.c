@@ -7,6 +7,7 @@ static int16_t add_node(struct ch_json_plan *plan)
 {
     plan->nodes[plan->count] =
         (struct ch_json_node){.path = -1, .element = -1, .child = -1, .sibling = -1};
+    memset(plan->nodes[plan->count].bucket, -1, sizeof plan->nodes[plan->count].bucket);
     return plan->count++;
 }
 
@@ -15,12 +16,20 @@ static uint64_t length_bit(size_t key_len)
     return key_len - 1 < CH_JSON_KEY_MAX ? UINT64_C(1) << (key_len - 1) : 0;
 }
 
+// Tells the names of one object apart by what is at hand: length, first and last byte.
+static unsigned hash_key(struct ch_span key)
+{
+    return ((unsigned)key.len + 5u * (unsigned char)key.ptr[0] +
+            11u * (unsigned char)key.ptr[key.len - 1]) &
+           31;
+}
+
 int16_t ch_json_plan_find(const struct ch_json_plan *plan, int16_t parent, struct ch_span key)
 {
-    if (!(plan->nodes[parent].child_lengths & length_bit(key.len)))
+    if (key.len == 0)
         return -1;
-    int16_t at = plan->nodes[parent].child;
-    for (; at >= 0; at = plan->nodes[at].sibling) {
+    int16_t at = plan->nodes[parent].bucket[hash_key(key)];
+    for (; at >= 0; at = plan->nodes[at].next) {
         const struct ch_json_node *node = &plan->nodes[at];
         if (node->key_len == key.len && memcmp(node->key, key.ptr, key.len) == 0)
             break;
@@ -40,6 +49,8 @@ static int16_t add_child(struct ch_json_plan *plan, int16_t parent, struct ch_sp
     node->sibling = plan->nodes[parent].child;
     plan->nodes[parent].child_lengths |= length_bit(key.len);
     plan->nodes[parent].child = at;
+    node->next = plan->nodes[parent].bucket[hash_key(key)];
+    plan->nodes[parent].bucket[hash_key(key)] = at;
     return at;
 }
 

@@ -174,7 +174,7 @@ static void match_key(struct ch_json_scan *scan, struct ch_span key)
         key = (struct ch_span){plain, len};
     }
     scan->value_node = scan->cut ? -1 : ch_json_plan_find(scan->plan, scan->node[scan->depth], key);
-    if (scan->value_node < 0 && scan->depth == 1)
+    if (scan->value_node < 0 && scan->depth == 1 && !scan->lax_text)
         scan->ambiguous |= ch_json_plan_resembles(scan->plan, key, scan->cut);
 }
 
@@ -293,7 +293,9 @@ static struct spot in_string(struct ch_json_scan *scan, const char *p, const cha
 {
     struct spot spot = {p, ST_STRING};
     while (spot.state == ST_STRING) {
-        spot.at = ch_find_text_stop(spot.at, end);
+        bool escaped = false;
+        spot.at = ch_skip_text(spot.at, end, &escaped);
+        scan->escaped |= escaped;
         if (spot.at == end)
             break;
         spot = in_string_stop(scan, spot.at, end);
