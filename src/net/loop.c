@@ -235,6 +235,8 @@ enum ch_err ch_timer_start(struct ch_loop *loop, struct ch_timer *timer, int64_t
 {
     struct timeval every = {.tv_sec = every_ms / 1000, .tv_usec = every_ms % 1000 * 1000};
     *timer = (struct ch_timer){.fn = fn, .arg = arg};
+    // The base's own clock is as old as the turn: a delay counted from it would be too short.
+    event_base_update_cache_time(loop->base);
     timer->event = event_new(loop->base, -1, EV_PERSIST, on_timer_due, timer);
     if (!timer->event || event_add(timer->event, &every)) {
         ch_timer_stop(timer);

@@ -295,7 +295,8 @@ static void delays_are_kept(void **state)
     int64_t start_ns = ch_clock_mono_ns();
     put_post(fd, "{\"model\":\"sandbox-slow-80ms\"}");
     assert_true(get_until(fd, ANSWER_END, 1) > 0);
-    assert_true(ch_clock_mono_ns() - start_ns >= 80 * CH_NS_PER_MS);
+    // libevent counts by the kernel's coarse clock, which may be some milliseconds behind.
+    assert_true(ch_clock_mono_ns() - start_ns >= 70 * CH_NS_PER_MS);
     start_ns = ch_clock_mono_ns();
     put_post(fd, "{\"model\":\"sandbox-drip-10ms.events-5\",\"stream\":true}");
     assert_true(get_until(fd, "\ndata: ", 1) > 0);
