@@ -20,7 +20,8 @@ struct ch_addresses {
 struct ch_resolver;
 
 enum ch_err ch_resolver_start(unsigned threads, struct ch_resolver **resolver_out) CH_MUST_USE;
-// The loops have stopped; look-ups under way are waited for and dropped.
+// The loops have stopped. Look-ups under way are dropped; a thread that hangs in the system's
+// resolver is left to itself. No loop is posted to after the return.
 void ch_resolver_stop(struct ch_resolver *resolver);
 
 // Any loop thread. Literal addresses and names known already answer at once: CH_OK with

@@ -6,16 +6,6 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/eventfd.h>
-#include <time.h>
-
-#define POLL_NS    10000000 // how often an errand that is being abandoned is looked at
-#define PATIENCE_S (CH_ADMIN_PROBE_MS / 1000 + 1) // its own time-out, and a little to come back
-
-enum errand_state {
-    ERRAND_RUNNING,
-    ERRAND_DONE,
-    ERRAND_ABANDONED,
-};
 
 struct ch_errand {
     struct ch_admin *admin;
@@ -23,10 +13,7 @@ struct ch_errand {
     json_t *arguments;
     int done;
     pthread_t thread;
-    struct timespec until; // CLOCK_MONOTONIC: when such a call is over
-    // RUNNING until its thread (DONE) or its owner (ABANDONED) has finished with it; the second of
-    // the two frees it.
-    _Atomic enum errand_state state;
+    _Atomic bool is_done; // the last thing its thread sets
     enum ch_err err;
     json_t *result;
     struct ch_why why;
@@ -45,11 +32,8 @@ static void *run_errand(void *arg)
     pthread_setname_np(pthread_self(), "errand");
     errand->err = ch_admin_call(errand->admin, errand->operation, errand->arguments,
                                 &errand->result, &errand->why);
-    int done = errand->done;
-    if (atomic_exchange(&errand->state, ERRAND_DONE) == ERRAND_ABANDONED)
-        errand_free(errand);
-    else
-        CH_ASSERT(eventfd_write(done, 1) == 0); // its owner joins before it closes the eventfd
+    atomic_store(&errand->is_done, true);
+    CH_ASSERT(eventfd_write(errand->done, 1) == 0); // its owner joins before it closes the eventfd
     return NULL;
 }
 
@@ -63,8 +47,6 @@ enum ch_err ch_errand_start(struct ch_admin *admin, const char *operation, json_
     errand->done = done;
     CH_ASSERT(ch_span_copy(ch_span_of(operation), errand->operation, sizeof errand->operation));
     errand->arguments = arguments;
-    clock_gettime(CLOCK_MONOTONIC, &errand->until);
-    errand->until.tv_sec += PATIENCE_S;
     if (pthread_create(&errand->thread, NULL, run_errand, errand) != 0) {
         ch_zfree(errand);
         return CH_ERR_UNAVAILABLE;
@@ -75,7 +57,7 @@ enum ch_err ch_errand_start(struct ch_admin *admin, const char *operation, json_
 
 bool ch_errand_is_done(const struct ch_errand *errand)
 {
-    return atomic_load(&errand->state) == ERRAND_DONE;
+    return atomic_load(&errand->is_done);
 }
 
 enum ch_err ch_errand_end(struct ch_errand *errand, json_t **result_out, struct ch_why *why)
@@ -89,24 +71,9 @@ enum ch_err ch_errand_end(struct ch_errand *errand, json_t **result_out, struct 
     return err;
 }
 
-static bool is_before(const struct timespec *until)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec < until->tv_sec ||
-           (now.tv_sec == until->tv_sec && now.tv_nsec < until->tv_nsec);
-}
-
 void ch_errand_abandon(struct ch_errand *errand)
 {
-    const struct timespec pause = {.tv_nsec = POLL_NS};
-    while (!ch_errand_is_done(errand) && is_before(&errand->until))
-        nanosleep(&pause, NULL);
-    pthread_t thread = errand->thread;
-    if (atomic_exchange(&errand->state, ERRAND_ABANDONED) == ERRAND_RUNNING) {
-        pthread_detach(thread);
-        return;
-    }
-    pthread_join(thread, NULL);
+    // The call has a time-out of its own; it still uses the store, so it is waited for.
+    pthread_join(errand->thread, NULL);
     errand_free(errand);
 }

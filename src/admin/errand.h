@@ -17,8 +17,7 @@ bool ch_errand_is_done(const struct ch_errand *errand);
 // What the call gave; frees the errand, which is done.
 enum ch_err ch_errand_end(struct ch_errand *errand, json_t **result_out,
                           struct ch_why *why) CH_MUST_USE;
-// Waits for it, but not longer than such a call may take: one that then still runs waits for the
-// system's resolver, uses nothing of `admin` any more and frees itself.
+// Waits for it (the call has a time-out of its own) and frees it.
 void ch_errand_abandon(struct ch_errand *errand);
 
 #endif

@@ -10,7 +10,6 @@
 #include <pthread.h>
 #include <signal.h>
 
-#define THREADS_MAX   8
 #define HOST_MAX      254 // bytes of a name with its NUL (RFC 1035 §2.3.4)
 #define CACHE_ENTRIES 64  // distinct upstream hosts; more simply resolve more often
 #define FRESH_NS      (INT64_C(30000) * CH_NS_PER_MS)
@@ -44,10 +43,11 @@ struct ch_resolver {
     pthread_cond_t wake;
     struct lookup *lookups; // waiting and running
     bool is_stopping;
+    unsigned refs; // the owner and every thread: one that hangs in getaddrinfo outlives its owner
+    unsigned answering; // threads that are posting answers to loops
+    pthread_cond_t answered;
     struct cached cache[CACHE_ENTRIES];
     unsigned next_victim;
-    unsigned thread_count;
-    pthread_t threads[THREADS_MAX];
 };
 
 static void set_port(struct ch_addresses *addresses, uint16_t port)
@@ -159,6 +159,18 @@ static void answer_waiters(struct lookup *lookup, const struct ch_addresses *fou
     ch_zfree(lookup);
 }
 
+static void unref_locked(struct ch_resolver *resolver)
+{
+    bool is_last = --resolver->refs == 0;
+    pthread_mutex_unlock(&resolver->lock);
+    if (!is_last)
+        return;
+    pthread_cond_destroy(&resolver->wake);
+    pthread_cond_destroy(&resolver->answered);
+    pthread_mutex_destroy(&resolver->lock);
+    ch_zfree(resolver);
+}
+
 static void *run(void *arg)
 {
     struct ch_resolver *resolver = arg;
@@ -171,12 +183,28 @@ static void *run(void *arg)
         pthread_mutex_lock(&resolver->lock);
         reconcile(resolver, lookup->host, &found);
         unlink_lookup(resolver, lookup);
+        resolver->answering++;
         pthread_mutex_unlock(&resolver->lock);
         answer_waiters(lookup, &found);
         pthread_mutex_lock(&resolver->lock);
+        resolver->answering--;
+        pthread_cond_signal(&resolver->answered);
+    }
+    unref_locked(resolver);
+    return NULL;
+}
+
+static int start_thread(struct ch_resolver *resolver)
+{
+    pthread_t thread;
+    pthread_mutex_lock(&resolver->lock);
+    int error = pthread_create(&thread, NULL, run, resolver);
+    if (!error) {
+        pthread_detach(thread);
+        resolver->refs++;
     }
     pthread_mutex_unlock(&resolver->lock);
-    return NULL;
+    return error;
 }
 
 enum ch_err ch_resolver_start(unsigned threads, struct ch_resolver **resolver_out)
@@ -186,15 +214,17 @@ enum ch_err ch_resolver_start(unsigned threads, struct ch_resolver **resolver_ou
         return CH_ERR_NOMEM;
     pthread_mutex_init(&resolver->lock, NULL);
     pthread_cond_init(&resolver->wake, NULL);
+    pthread_cond_init(&resolver->answered, NULL);
+    resolver->refs = 1;
     // Signals belong to the thread that waits for them.
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    while (resolver->thread_count < threads && resolver->thread_count < THREADS_MAX &&
-           pthread_create(&resolver->threads[resolver->thread_count], NULL, run, resolver) == 0)
-        resolver->thread_count++;
+    unsigned started = 0;
+    while (started < threads && start_thread(resolver) == 0)
+        started++;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (resolver->thread_count == 0) {
+    if (started == 0) {
         ch_resolver_stop(resolver);
         return CH_ERR_UNAVAILABLE;
     }
@@ -202,14 +232,28 @@ enum ch_err ch_resolver_start(unsigned threads, struct ch_resolver **resolver_ou
     return CH_OK;
 }
 
-static void free_lookup(struct lookup *lookup)
+static void free_waiters(struct lookup *lookup)
 {
     while (lookup->waiters) {
         struct waiter *waiter = lookup->waiters;
         lookup->waiters = waiter->next;
         ch_zfree(waiter);
     }
-    ch_zfree(lookup);
+}
+
+// Nobody waits any more, and what no thread is looking up is dropped.
+static void drop_lookups(struct ch_resolver *resolver)
+{
+    for (struct lookup **at = &resolver->lookups; *at;) {
+        struct lookup *lookup = *at;
+        free_waiters(lookup);
+        if (lookup->is_running) {
+            at = &lookup->next;
+        } else {
+            *at = lookup->next;
+            ch_zfree(lookup);
+        }
+    }
 }
 
 void ch_resolver_stop(struct ch_resolver *resolver)
@@ -218,18 +262,11 @@ void ch_resolver_stop(struct ch_resolver *resolver)
         return;
     pthread_mutex_lock(&resolver->lock);
     resolver->is_stopping = true;
+    drop_lookups(resolver);
     pthread_cond_broadcast(&resolver->wake);
-    pthread_mutex_unlock(&resolver->lock);
-    for (unsigned i = 0; i < resolver->thread_count; i++)
-        pthread_join(resolver->threads[i], NULL);
-    while (resolver->lookups) {
-        struct lookup *lookup = resolver->lookups;
-        resolver->lookups = lookup->next;
-        free_lookup(lookup);
-    }
-    pthread_cond_destroy(&resolver->wake);
-    pthread_mutex_destroy(&resolver->lock);
-    ch_zfree(resolver);
+    while (resolver->answering)
+        pthread_cond_wait(&resolver->answered, &resolver->lock);
+    unref_locked(resolver);
 }
 
 static struct lookup *find_lookup(const struct ch_resolver *resolver, const char *host)
