@@ -55,6 +55,7 @@ struct ch_peer {
     struct ssl_st *tls;
     struct event *read_event, *write_event;
     struct ch_buf in, out; // empty, and then without memory, most of the time
+    struct ch_span into;   // where the next bytes are to land; len 0: the loop's scratch
     size_t out_at;         // bytes of `out` written already
     size_t drained;        // bytes thrown away while lingering
     int64_t deadline_ns;
@@ -94,6 +95,10 @@ static inline bool ch_peer_is_blocked(const struct ch_peer *peer)
 {
     return peer->is_blocked; // above CH_PEER_WRITE_HIGH
 }
+// The next `size` bytes are read straight to `into` (large bodies, without a copy through the
+// loop's scratch) and then given to on_bytes from there, which consumes them all. Size 0 takes it
+// back; closing does too.
+void ch_peer_read_into(struct ch_peer *peer, char *into, size_t size);
 // Stops and goes on reading. Resume also gives again what was kept, from the loop, never from
 // inside the call.
 void ch_peer_pause(struct ch_peer *peer);

@@ -301,9 +301,34 @@ static bool tls_has_more(const struct ch_peer *peer)
            (SSL_pending(peer->tls) || SSL_get_shutdown(peer->tls) & SSL_RECEIVED_SHUTDOWN);
 }
 
+void ch_peer_read_into(struct ch_peer *peer, char *into, size_t size)
+{
+    peer->into = (struct ch_span){into, size};
+}
+
+static enum read_result read_in_place(struct ch_peer *peer)
+{
+    size_t got = 0;
+    char *at = (char *)(uintptr_t)peer->into.ptr;
+    enum read_result result = read_into(peer, at, peer->into.len, &got);
+    if (result != READ_SOME)
+        return result;
+    peer->into = ch_span_sub(peer->into, got);
+    size_t left = deliver(peer, (struct ch_span){at, got});
+    CH_ASSERT(left == 0 || left == SIZE_MAX);
+    return READ_SOME;
+}
+
+static enum read_result read_where_wanted(struct ch_peer *peer)
+{
+    if (peer->in.len)
+        return read_behind_kept(peer);
+    return peer->into.len ? read_in_place(peer) : read_fresh(peer);
+}
+
 static void read_once(struct ch_peer *peer)
 {
-    enum read_result result = peer->in.len ? read_behind_kept(peer) : read_fresh(peer);
+    enum read_result result = read_where_wanted(peer);
     if (peer->fd < 0)
         return;
     switch (result) {

@@ -83,6 +83,7 @@ static void expect_next_request(struct client *c)
 void client_exchange_over(struct client *c, bool keep_alive)
 {
     c->x = NULL;
+    ch_peer_read_into(&c->peer, NULL, 0); // its buffer is gone
     if (!ch_peer_is_open(&c->peer)) {
         if (c->peer.fd < 0)
             client_abandon(c);
@@ -121,6 +122,17 @@ static bool take_body(struct exchange *x, struct ch_span payload, bool is_whole)
         return false;
     }
     return true;
+}
+
+// Lets the rest of a body of known length land behind what has come of it.
+static void read_in_place(struct client *c)
+{
+    const struct exchange *x = c->x;
+    const struct ch_buf *request = &x->request;
+    size_t left = (size_t)x->body_framing.remaining;
+    if (x->body_framing.framing == CH_FRAMING_LENGTH && request->len &&
+        request->cap - request->len >= left)
+        ch_peer_read_into(&c->peer, request->ptr + request->len, left);
 }
 
 static void complete_request(struct client *c)
@@ -251,6 +263,8 @@ static size_t on_client_bytes(void *arg, struct ch_span bytes)
     // What is borrowed from `bytes` must not outlive this call.
     if (c->x && ch_peer_is_open(&c->peer) && c->state != REQUEST_HEAD)
         forward_hold_request(c->x);
+    if (c->x && ch_peer_is_open(&c->peer) && c->state == REQUEST_BODY)
+        read_in_place(c);
     return used;
 }
 

@@ -33,7 +33,9 @@ enum ch_err forward_hold_body(struct exchange *x, struct ch_span payload)
         if (!err)
             err = ch_buf_append(&x->request, x->head_base, x->head.size);
     }
-    if (!err)
+    if (!err && payload.ptr == x->request.ptr + x->request.len)
+        x->request.len += payload.len; // read in place
+    else if (!err)
         err = ch_buf_append_span(&x->request, payload);
     if (!err)
         rebase(x);
