@@ -3,6 +3,7 @@
 // the model.
 #include "shared.h"
 
+#include "base/secret.h"
 #include "domain/model_rule.h"
 
 #include <stdio.h>
@@ -67,16 +68,54 @@ static void collect_carriers(const struct exchange *x, struct carriers *found)
     }
 }
 
+// A connection carries the same key again and again: what was verified is remembered as a 128-bit
+// digest under a key of this process, of the whole token, together with the hash it was verified
+// against. The record itself is looked up every time, so revocation, expiry and a new secret count
+// at once.
+static const struct key_record *recall(const struct exchange *x,
+                                       const struct remembered_key *memory,
+                                       const unsigned char digest[REMEMBERED_DIGEST])
+{
+    if (!memory->is_set || !ch_secret_equal(memory->digest, digest, REMEMBERED_DIGEST))
+        return NULL;
+    const struct key_record *key =
+        registry_find(x->pl->proxy->options.registry,
+                      (struct ch_span){memory->public_id, sizeof memory->public_id});
+    return key && memcmp(key->hash, memory->hash, sizeof memory->hash) == 0 ? key : NULL;
+}
+
+static void remember(struct remembered_key *memory, const struct key_record *key,
+                     const unsigned char digest[REMEMBERED_DIGEST])
+{
+    memory->is_set = true;
+    memcpy(memory->digest, digest, sizeof memory->digest);
+    memcpy(memory->public_id, key->public_id, sizeof memory->public_id);
+    memcpy(memory->hash, key->hash, sizeof memory->hash);
+}
+
+static const struct key_record *verify(struct exchange *x, struct ch_span token)
+{
+    struct ch_wrapped_key parsed;
+    unsigned char digest[REMEMBERED_DIGEST];
+    struct remembered_key *memory = &x->client->remembered;
+    crypto_shorthash_siphashx24(digest, (const unsigned char *)token.ptr, token.len,
+                                x->pl->proxy->digest_key);
+    const struct key_record *key = recall(x, memory, digest);
+    if (key || ch_wrapped_key_parse(token, &parsed) != CH_OK)
+        return key;
+    key = registry_verify(x->pl->proxy->options.registry, parsed.id, token);
+    if (key)
+        remember(memory, key, digest);
+    return key;
+}
+
 static const struct key_record *authenticate(struct exchange *x)
 {
     struct carriers found = {0};
-    struct ch_wrapped_key parsed;
     collect_carriers(x, &found);
-    if (!found.is_present || found.is_conflicting ||
-        ch_wrapped_key_parse(found.token, &parsed) != CH_OK)
+    if (!found.is_present || found.is_conflicting || found.token.len > CH_WRAPPED_KEY_MAX)
         return NULL;
-    const struct key_record *key =
-        registry_verify(x->pl->proxy->options.registry, parsed.id, found.token);
+    const struct key_record *key = verify(x, found.token);
     if (key)
         memcpy(x->public_id, key->public_id, sizeof x->public_id);
     return key;

@@ -20,6 +20,7 @@ enum ch_err ch_proxy_new(const struct ch_proxy_options *options, struct ch_proxy
     if (!proxy)
         return CH_ERR_NOMEM;
     proxy->options = *options;
+    ch_random(proxy->digest_key, sizeof proxy->digest_key);
     enum ch_err err = ch_json_plan_new(request_paths, REQUEST_PATHS, &proxy->request_plan);
     if (!err)
         err = ch_usage_plans_new(&proxy->usage_plans);

@@ -25,6 +25,7 @@
 #include "wire/url.h"
 #include "wire/usage_scan.h"
 
+#include <sodium.h>
 #include <stdatomic.h>
 
 #define HEAD_OUT_MAX                                                                               \
@@ -153,8 +154,19 @@ struct exchange {
     struct ch_http1_head response_head;
 };
 
+#define REMEMBERED_DIGEST crypto_shorthash_siphashx24_BYTES
+
+// The key that this connection was verified with last.
+struct remembered_key {
+    bool is_set;
+    unsigned char digest[REMEMBERED_DIGEST];
+    char public_id[CH_WRAPPED_KEY_ID];
+    unsigned char hash[CH_WRAPPED_KEY_HASH];
+};
+
 struct client {
     struct ch_peer peer;
+    struct remembered_key remembered;
     struct ch_proxy_loop *pl;
     struct client *prev, *next; // all of the loop
     struct exchange *x;         // NULL between requests
@@ -169,6 +181,7 @@ struct ch_proxy {
     struct ch_proxy_options options;
     struct ch_json_plan *request_plan;
     struct ch_usage_plans *usage_plans;
+    unsigned char digest_key[crypto_shorthash_siphashx24_KEYBYTES]; // of remembered keys
     _Atomic int64_t client_count; // connections of clients, all loops
 };
 
