@@ -41,7 +41,7 @@ struct ch_upstream {
     bool was_reused;
     const struct ch_peer_handler *user;
     void *user_arg;
-    int64_t connect_deadline_ns;
+    int64_t connect_deadline_ns, idle_since_ns;
 };
 
 // `idle_max`: idle connections kept a target.

@@ -15,6 +15,7 @@
 // meets a connection that is being closed.
 #define IDLE_MS         INT64_C(50000)
 
+#define FRESH_NS        (INT64_C(10) * CH_NS_PER_MS)
 #define RESOLVE_TICK_MS 250 // how often waits for a name are checked against their deadline
 
 struct ch_upstream_pool {
@@ -270,10 +271,14 @@ void ch_upstream_pool_free(struct ch_upstream_pool *pool)
 }
 
 // Something that came while nobody had asked (a late answer, a FIN) must not become the next
-// tenant's answer: the socket is looked at, not only what the loop has heard of it so far.
+// tenant's answer: the socket is looked at, not only what the loop has heard of it so far. A
+// connection that was busy a moment ago is spared the system call: what a provider says unasked, it
+// says to connections that have been idle for long.
 static bool is_silent(const struct ch_upstream *upstream)
 {
     char byte;
+    if (ch_loop_now_ns(upstream->pool->loop) - upstream->idle_since_ns < FRESH_NS)
+        return true;
     if (upstream->tls && SSL_has_pending(upstream->peer.tls))
         return false;
     return recv(upstream->peer.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN;
@@ -363,6 +368,7 @@ void ch_upstream_release(struct ch_upstream *upstream, bool is_clean)
     ch_peer_resume(&upstream->peer);
     ch_peer_set_deadline(&upstream->peer, ch_loop_now_ns(pool->loop) + IDLE_MS * CH_NS_PER_MS);
     upstream->is_idle = true;
+    upstream->idle_since_ns = ch_loop_now_ns(pool->loop);
     upstream->next = pool->idle;
     pool->idle = upstream;
     pool->idle_count++;
