@@ -126,9 +126,12 @@ CREATE TABLE usage (
     client_address TEXT NOT NULL
 ) STRICT;
 
--- Grows at its end only, which costs little. An index by key would halve the rate of inserts; lists
--- of one key find their hours in usage_hourly instead.
-CREATE INDEX usage_time ON usage (started_at_ms);
+-- No index of all rows by time: an id has the milliseconds since 2025 in front (base/id.h), so that
+-- a time is a range of ids. This one has the exceptions, whose id says another time than that of
+-- their start and the 10 s after: ids never go back when the clock does. An index by key would halve
+-- the rate of inserts; lists of one key find their hours in usage_hourly instead.
+CREATE INDEX usage_astray ON usage (started_at_ms)
+    WHERE (id >> 22) - started_at_ms NOT BETWEEN -1735689600000 AND -1735689590000;
 CREATE INDEX usage_unpriced ON usage (provider_id, model_sent, started_at_ms, end_reason)
     WHERE cost_nano_usd IS NULL;
 
@@ -184,7 +187,9 @@ SELECT u.*,
        catalogue.text AS catalogue_name,
        u.output_tokens + u.reasoning_tokens + u.audio_out_tokens + u.image_out_tokens
            AS all_output_tokens,
-       u.latency_us - iif(u.is_stream AND u.first_byte_us > 0, u.first_byte_us, 0) AS output_us
+       u.latency_us - iif(u.is_stream AND u.first_byte_us > 0, u.first_byte_us, 0) AS output_us,
+       -- The condition of usage_astray, word for word.
+       (u.id >> 22) - u.started_at_ms NOT BETWEEN -1735689600000 AND -1735689590000 AS is_astray
 FROM usage u
      LEFT JOIN wrapped_keys k ON k.id = u.key_id
      LEFT JOIN attributions a ON a.id = u.attribution_id

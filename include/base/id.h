@@ -31,6 +31,8 @@ struct ch_id_source {
 // `floor`: the highest id recorded so far (0: none); ids of this source are above it.
 void ch_id_source_init(struct ch_id_source *source, unsigned loop, int64_t floor);
 int64_t ch_id_next(struct ch_id_source *source, int64_t wall_ms);
+// The lowest id of a millisecond: 0 before ids began, INT64_MAX after they end.
+int64_t ch_id_floor(int64_t wall_ms);
 
 #define CH_REQUEST_ID_TEXT 16
 // "req_" and 11 base62 digits, NUL-terminated: how an exchange id is shown.

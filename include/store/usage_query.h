@@ -11,7 +11,7 @@ struct ch_usage_filter {
     int64_t from_ms, to_ms;                                    // half-open [from, to); 0: open
     const char *key, *team, *project, *env, *model, *provider; // exact; NULL: any
     int64_t after_id; // rows with a greater id only (tail); 0: all
-    int64_t limit;    // newest first, at most this many (with after_id: oldest first); see below
+    int64_t limit; // highest id first, at most this many (with after_id: lowest first); see below
 };
 
 // Rows in one answer, whatever `limit` says (0 means this): a longer list is paged through with

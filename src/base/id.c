@@ -76,6 +76,14 @@ int64_t ch_id_next(struct ch_id_source *source, int64_t wall_ms)
     return id;
 }
 
+int64_t ch_id_floor(int64_t wall_ms)
+{
+    if (wall_ms <= EPOCH_MS)
+        return 0;
+    int64_t ms = wall_ms - EPOCH_MS;
+    return ms > INT64_MAX >> MS_SHIFT ? INT64_MAX : ms << MS_SHIFT;
+}
+
 void ch_id_format(int64_t id, char out[CH_REQUEST_ID_TEXT])
 {
     memcpy(out, "req_", 4);

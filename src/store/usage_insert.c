@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "usage_insert.h"
 
-#include "base/id.h"
 #include "base/secret.h"
 #include "domain/route.h"
 
+#include <assert.h>
 #include <stdlib.h>
 
 // Far above anything an exchange can consume or cost (10^12 tokens or bytes, a million USD), and
@@ -24,6 +24,10 @@
 // favourite at once.
 #define CACHE_SETS 512
 #define CACHE_WAYS 2
+
+// Rows that one statement inserts, which spares most of its start and end. Twice as many were
+// measured to gain 1 % more.
+#define GROUP 8
 
 // Twice the batch, so that probing stays short.
 #define SUM_PLACES (2 * CH_USAGE_BATCH)
@@ -64,7 +68,22 @@ enum word_kind {
 };
 #define WORDS_MAX 16 // values of the largest of these enums
 
+struct row_texts {
+    int64_t dialect, endpoint, grade, end_reason, tier;
+    int64_t model_asked, model_sent, model_served, user_agent, rule, catalogue;
+};
+
+// Of the record's own texts only these two copies outlive the call that brought it.
+struct row {
+    struct ch_usage_record record;
+    struct row_texts texts;
+    struct ch_span upstream_id, client_address;
+    char upstream_id_bytes[CH_RECORD_MODEL], client_address_bytes[CH_RECORD_MODEL];
+};
+
 struct ch_usage_insert {
+    struct row rows[GROUP]; // wait until one statement can take them all
+    int row_count;
     struct cached_text cache[CACHE_SETS][CACHE_WAYS];
     int64_t word_ids[WORD_KINDS][WORDS_MAX]; // 0: not looked up yet
     struct sums sums[SUM_PLACES];
@@ -96,6 +115,7 @@ static void forget_sums(struct ch_usage_insert *insert)
 void ch_usage_insert_reset(struct ch_usage_insert *insert)
 {
     forget_sums(insert);
+    insert->row_count = 0;
     memset(insert->cache, 0, sizeof insert->cache);
     memset(insert->word_ids, 0, sizeof insert->word_ids);
 }
@@ -151,6 +171,20 @@ static enum ch_err find_text(struct ch_db *db, struct ch_span text, int64_t *id_
     return err == CH_ERR_NOT_FOUND ? insert_text(db, cleaned, id_out, why) : err;
 }
 
+// Only finds a place in the cache, so that speed is all that counts.
+static uint32_t hash_text(struct ch_span text)
+{
+    uint64_t hash = text.len;
+    for (size_t at = 0; at < text.len; at += sizeof hash) {
+        uint64_t word = 0;
+        size_t left = text.len - at;
+        memcpy(&word, text.ptr + at, left < sizeof word ? left : sizeof word);
+        hash = (hash ^ word) * UINT64_C(0x9E3779B97F4A7C15);
+        hash ^= hash >> 32;
+    }
+    return (uint32_t)hash;
+}
+
 // The id of `text` in `texts`; '' has 0.
 static enum ch_err text_id(struct ch_usage_insert *insert, struct ch_db *db, struct ch_span text,
                            int64_t *id_out, struct ch_why *why)
@@ -159,7 +193,7 @@ static enum ch_err text_id(struct ch_usage_insert *insert, struct ch_db *db, str
         *id_out = 0;
         return CH_OK;
     }
-    uint32_t hash = ch_crc32(text);
+    uint32_t hash = hash_text(text);
     struct cached_text *set = insert->cache[hash % CACHE_SETS];
     for (int way = 0; way < CACHE_WAYS; way++)
         if (set[way].id && set[way].hash == hash && set[way].size == text.len &&
@@ -190,11 +224,6 @@ static enum ch_err word_id(struct ch_usage_insert *insert, struct ch_db *db, enu
     *id_out = *id;
     return CH_OK;
 }
-
-struct row_texts {
-    int64_t dialect, endpoint, grade, end_reason, tier;
-    int64_t model_asked, model_sent, model_served, user_agent, rule, catalogue;
-};
 
 static enum ch_err find_texts(struct ch_usage_insert *insert, struct ch_db *db,
                               const struct ch_usage_record *r, struct row_texts *out,
@@ -241,16 +270,15 @@ static int64_t clamp(int64_t value, int64_t max)
 }
 
 // A copy whose numbers the database can sum. Nothing consumed costs nothing, priced or not.
-static struct ch_usage_record sanitise(const struct ch_usage_record *record)
+static void sanitise(const struct ch_usage_record *record, struct ch_usage_record *r)
 {
-    struct ch_usage_record r = *record;
+    *r = *record;
     for (int i = 0; i < CH_TOKEN_CLASSES; i++)
-        r.usage.tokens[i] = clamp(r.usage.tokens[i], COUNT_MAX);
-    r.usage.searches = clamp(r.usage.searches, COUNT_MAX);
-    r.is_priced = r.is_priced || r.grade == CH_GRADE_NONE;
-    r.cost_nano_usd = record->is_priced ? clamp(r.cost_nano_usd, COST_MAX) : 0;
-    r.started_at_ms = clamp(r.started_at_ms, TIME_MAX);
-    return r;
+        r->usage.tokens[i] = clamp(r->usage.tokens[i], COUNT_MAX);
+    r->usage.searches = clamp(r->usage.searches, COUNT_MAX);
+    r->is_priced = r->is_priced || r->grade == CH_GRADE_NONE;
+    r->cost_nano_usd = record->is_priced ? clamp(r->cost_nano_usd, COST_MAX) : 0;
+    r->started_at_ms = clamp(r->started_at_ms, TIME_MAX);
 }
 
 static void bind_known(struct sqlite3_stmt *stmt, int index, bool is_known, int64_t value)
@@ -261,20 +289,23 @@ static void bind_known(struct sqlite3_stmt *stmt, int index, bool is_known, int6
         ch_db_bind_null(stmt, index);
 }
 
-static enum ch_err insert_row(struct ch_db *db, const struct ch_usage_record *r,
-                              const struct row_texts *texts, struct ch_why *why)
+#define COLUMNS                                                                                    \
+    "usage (id, started_at_ms, key_id, attribution_id, provider_id, dialect, endpoint, grade, "    \
+    "end_reason, tier, model_asked, model_sent, model_served, user_agent, rule, catalogue, "       \
+    "status, is_stream, us_region, eu_region, is_fast, input_tokens, cache_read_tokens, "          \
+    "cache_write_5m_tokens, cache_write_1h_tokens, audio_in_tokens, image_in_tokens, "             \
+    "output_tokens, reasoning_tokens, audio_out_tokens, image_out_tokens, searches, "              \
+    "latency_us, first_byte_us, added_us, request_bytes, response_bytes, cost_nano_usd, "          \
+    "stated_cost_nano_usd, upstream_id, client_address) VALUES "
+#define VALUES                                                                                     \
+    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "  \
+    "?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+
+// Gives the index of the last parameter that it has bound.
+static int bind_row(struct sqlite3_stmt *stmt, int index, const struct row *row)
 {
-    static const char sql[] =
-        "INSERT OR IGNORE INTO usage (id, started_at_ms, key_id, attribution_id, provider_id, "
-        "dialect, endpoint, grade, end_reason, tier, model_asked, model_sent, model_served, "
-        "user_agent, rule, catalogue, status, is_stream, us_region, eu_region, is_fast, "
-        "input_tokens, cache_read_tokens, "
-        "cache_write_5m_tokens, cache_write_1h_tokens, audio_in_tokens, image_in_tokens, "
-        "output_tokens, reasoning_tokens, audio_out_tokens, image_out_tokens, searches, "
-        "latency_us, first_byte_us, added_us, request_bytes, response_bytes, cost_nano_usd, "
-        "stated_cost_nano_usd, upstream_id, client_address) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
-        "?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "
-        "?)";
+    const struct ch_usage_record *r = &row->record;
+    const struct row_texts *texts = &row->texts;
     const int64_t *tokens = r->usage.tokens;
     const int64_t numbers[] = {// the columns up to response_bytes
                                r->id,
@@ -315,18 +346,13 @@ static enum ch_err insert_row(struct ch_db *db, const struct ch_usage_record *r,
                                r->request_bytes,
                                r->response_bytes};
     enum { NUMBERS = sizeof numbers / sizeof *numbers };
-    char upstream_id[CH_RECORD_MODEL], client_address[CH_RECORD_MODEL];
-    struct sqlite3_stmt *stmt;
-    enum ch_err err = ch_db_prepare(db, sql, &stmt, why);
-    if (err)
-        return err;
     for (int i = 0; i < NUMBERS; i++)
-        ch_db_bind_int(stmt, i + 1, numbers[i]);
-    bind_known(stmt, NUMBERS + 1, r->is_priced, r->cost_nano_usd);
-    bind_known(stmt, NUMBERS + 2, r->usage.stated_cost_nano >= 0, r->usage.stated_cost_nano);
-    ch_db_bind_text(stmt, NUMBERS + 3, clean(r->upstream_id, upstream_id));
-    ch_db_bind_text(stmt, NUMBERS + 4, clean(r->client_address, client_address));
-    return ch_db_run(db, stmt, why);
+        ch_db_bind_int(stmt, ++index, numbers[i]);
+    bind_known(stmt, ++index, r->is_priced, r->cost_nano_usd);
+    bind_known(stmt, ++index, r->usage.stated_cost_nano >= 0, r->usage.stated_cost_nano);
+    ch_db_bind_text(stmt, ++index, row->upstream_id);
+    ch_db_bind_text(stmt, ++index, row->client_address);
+    return index;
 }
 
 // ---- the sums
@@ -361,10 +387,11 @@ static struct sums *find_sums(struct ch_usage_insert *insert, const struct sum_k
     return sums;
 }
 
-static void add_sums(struct ch_usage_insert *insert, const struct ch_usage_record *r, int64_t model)
+static void add_sums(struct ch_usage_insert *insert, const struct row *row)
 {
+    const struct ch_usage_record *r = &row->record;
     struct sum_key key = {r->started_at_ms / MS_PER_HOUR, r->key_id, r->attribution_id,
-                          r->provider_id, model};
+                          r->provider_id, row->texts.model_sent};
     int64_t *values = find_sums(insert, &key)->values;
     values[SUM_REQUESTS]++;
     values[SUM_ERRORS] += r->status >= 400 || r->end_reason != CH_END_DONE;
@@ -375,16 +402,72 @@ static void add_sums(struct ch_usage_insert *insert, const struct ch_usage_recor
     values[SUM_COST] += r->cost_nano_usd;
 }
 
+// ---- the group
+
+static enum ch_err insert_row(struct ch_usage_insert *insert, struct ch_db *db,
+                              const struct row *row, struct ch_why *why)
+{
+    static const char sql[] = "INSERT OR IGNORE INTO " COLUMNS VALUES;
+    struct sqlite3_stmt *stmt;
+    enum ch_err err = ch_db_prepare(db, sql, &stmt, why);
+    if (err)
+        return err;
+    bind_row(stmt, 0, row);
+    err = ch_db_run(db, stmt, why);
+    if (!err && ch_db_changes(db))
+        add_sums(insert, row);
+    return err;
+}
+
+// Inserts a whole group up to the first row that is there already, and says how many these were.
+// FAIL keeps what was inserted before it; IGNORE would not tell which rows it has left out.
+static enum ch_err insert_group(struct ch_usage_insert *insert, struct ch_db *db, int *inserted_out,
+                                struct ch_why *why)
+{
+    static const char sql[] = "INSERT OR FAIL INTO " COLUMNS VALUES ", " VALUES ", " VALUES
+                              ", " VALUES ", " VALUES ", " VALUES ", " VALUES ", " VALUES;
+    static_assert(GROUP == 8, "as many as there are VALUES");
+    struct sqlite3_stmt *stmt;
+    enum ch_err err = ch_db_prepare(db, sql, &stmt, why);
+    if (err)
+        return err;
+    int index = 0;
+    for (int i = 0; i < GROUP; i++)
+        index = bind_row(stmt, index, &insert->rows[i]);
+    struct ch_why failure; // a conflict is none, and leaves `why` as it was
+    err = ch_db_run(db, stmt, &failure);
+    if (err && err != CH_ERR_CONFLICT)
+        return ch_why_set(why, err, "%s", failure.text);
+    *inserted_out = (int)ch_db_changes(db);
+    return CH_OK;
+}
+
+static enum ch_err insert_rows(struct ch_usage_insert *insert, struct ch_db *db, struct ch_why *why)
+{
+    int inserted = 0;
+    enum ch_err err = CH_OK;
+    if (insert->row_count == GROUP)
+        err = insert_group(insert, db, &inserted, why);
+    for (int i = 0; !err && i < inserted; i++)
+        add_sums(insert, &insert->rows[i]);
+    for (int i = inserted; !err && i < insert->row_count; i++)
+        err = insert_row(insert, db, &insert->rows[i], why);
+    if (!err)
+        insert->row_count = 0;
+    return err;
+}
+
 enum ch_err ch_usage_insert_add(struct ch_usage_insert *insert, struct ch_db *db,
                                 const struct ch_usage_record *record, struct ch_why *why)
 {
-    struct ch_usage_record r = sanitise(record);
-    struct row_texts texts;
-    enum ch_err err = find_texts(insert, db, &r, &texts, why);
-    if (!err)
-        err = insert_row(db, &r, &texts, why);
-    if (!err && ch_db_changes(db))
-        add_sums(insert, &r, texts.model_sent);
+    CH_ASSERT(insert->row_count < GROUP); // a failure was not followed by the reset
+    struct row *row = &insert->rows[insert->row_count];
+    sanitise(record, &row->record);
+    row->upstream_id = clean(record->upstream_id, row->upstream_id_bytes);
+    row->client_address = clean(record->client_address, row->client_address_bytes);
+    enum ch_err err = find_texts(insert, db, record, &row->texts, why);
+    if (!err && ++insert->row_count == GROUP)
+        err = insert_rows(insert, db, why);
     return err;
 }
 
@@ -448,7 +531,9 @@ static int compare_places(const void *a, const void *b, void *arg)
 enum ch_err ch_usage_insert_finish(struct ch_usage_insert *insert, struct ch_db *db,
                                    struct ch_why *why)
 {
-    enum ch_err err = CH_OK;
+    enum ch_err err = insert_rows(insert, db, why);
+    if (err)
+        return err;
     qsort_r(insert->used, insert->used_count, sizeof *insert->used, compare_places, insert);
     for (uint32_t i = 0; !err && i < insert->used_count; i++)
         err = upsert(db, &insert->sums[insert->used[i]], why);

@@ -15,12 +15,12 @@ struct ch_usage_insert; // opaque: sums of the batch at hand, and the ids of tex
 enum ch_err ch_usage_insert_new(struct ch_usage_insert **insert_out) CH_MUST_USE;
 void ch_usage_insert_free(struct ch_usage_insert *insert);
 
-// Inside a transaction: adds a row, and at most CH_USAGE_BATCH of them. A row whose id is there
-// already changes nothing, its sums neither.
+// Inside a transaction: adds a row, and at most CH_USAGE_BATCH of them; the last few are written
+// by the finish. A row whose id is there already changes nothing, its sums neither.
 enum ch_err ch_usage_insert_add(struct ch_usage_insert *insert, struct ch_db *db,
                                 const struct ch_usage_record *record,
                                 struct ch_why *why) CH_MUST_USE;
-// Before the commit: writes the sums.
+// Before the commit: writes the rest of the rows and the sums.
 enum ch_err ch_usage_insert_finish(struct ch_usage_insert *insert, struct ch_db *db,
                                    struct ch_why *why) CH_MUST_USE;
 // After a rollback: forgets the sums, and the texts that were rolled back.

@@ -12,6 +12,9 @@
 #define MS_PER_HOUR    INT64_C(3600000)
 #define DIMENSIONS_MAX 3
 
+// How far the id of a row that is not astray may run ahead of its time: see 0001_initial.sql.
+#define ID_AHEAD_MS 10000
+
 static int64_t max_of(int64_t a, int64_t b)
 {
     return a > b ? a : b;
@@ -234,10 +237,8 @@ static enum ch_err append_rows(struct ch_db *db, struct sqlite3_stmt *stmt, stru
 static enum ch_err list_after(struct ch_db *db, struct list *list, int64_t from, int64_t to,
                               struct ch_why *why)
 {
-    // The signs keep the index by time out of it: these rows must come by id.
-    static const char sql[] =
-        SELECT_ROWS "AND +started_at_ms >= ?1 AND +started_at_ms < ?2 AND id > ?9 "
-                    "ORDER BY id LIMIT ?10";
+    static const char sql[] = SELECT_ROWS "AND started_at_ms >= ?1 AND started_at_ms < ?2 "
+                                          "AND id > ?9 ORDER BY id LIMIT ?10";
     struct sqlite3_stmt *stmt;
     enum ch_err err = ch_db_prepare(db, sql, &stmt, why);
     if (err)
@@ -251,14 +252,21 @@ static enum ch_err list_after(struct ch_db *db, struct list *list, int64_t from,
 static enum ch_err list_newest(struct ch_db *db, struct list *list, int64_t from, int64_t to,
                                struct ch_why *why)
 {
-    static const char sql[] = SELECT_ROWS "AND started_at_ms >= ?1 AND started_at_ms < ?2 "
-                                          "ORDER BY started_at_ms DESC, id DESC LIMIT ?9";
+    // Two lists that come by id, merged: the rows whose id tells their time, and the others.
+    static const char sql[] =
+        SELECT_ROWS "AND started_at_ms >= ?1 AND started_at_ms < ?2 "
+                    "AND NOT is_astray AND id BETWEEN ?9 AND ?10 "
+                    "UNION ALL " SELECT_ROWS "AND started_at_ms >= ?1 AND started_at_ms < ?2 "
+                    "AND is_astray "
+                    "ORDER BY id DESC LIMIT ?11";
     struct sqlite3_stmt *stmt;
     enum ch_err err = ch_db_prepare(db, sql, &stmt, why);
     if (err)
         return err;
     bind_filter(stmt, list->filter, from, to);
-    ch_db_bind_int(stmt, 9, room_in(list));
+    ch_db_bind_int(stmt, 9, ch_id_floor(from));
+    ch_db_bind_int(stmt, 10, ch_id_floor(min_of(to, INT64_MAX - ID_AHEAD_MS) + ID_AHEAD_MS));
+    ch_db_bind_int(stmt, 11, room_in(list));
     return append_rows(db, stmt, list, why);
 }
 

@@ -7,6 +7,7 @@
 //   as fast as it empties writer_cpu_us       CPU time of the whole process less the producer's,
 //   per row key_each_ms         all keys read back (KEYS of them)
 #include "base/clock.h"
+#include "base/id.h"
 #include "domain/route.h"
 #include "store/key_store.h"
 #include "store/usage_writer.h"
@@ -18,8 +19,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#define RING_BYTES (16u << 20)
-#define SLOTS      16384u
+#define RING_BYTES  (16u << 20)
+#define SLOTS       16384u
+
+#define START_MS    INT64_C(1790000000000) // in September 2026
+#define ROWS_PER_MS 50
 
 static struct ch_why why;
 
@@ -84,9 +88,10 @@ static struct ch_usage_record make_record(int64_t number, int64_t keys)
                                          "claude-sonnet-4-5-20250929", "gemini-2.5-flash",
                                          "text-embedding-3-small"};
     struct ch_span model = ch_span_of(models[number % 5]);
+    int64_t started_at_ms = START_MS + number / ROWS_PER_MS;
     return (struct ch_usage_record){
-        .id = number + 1,
-        .started_at_ms = INT64_C(1790000000000) + number / 50, // 50,000 a second
+        .id = ch_id_floor(started_at_ms) + number % ROWS_PER_MS,
+        .started_at_ms = started_at_ms,
         .key_id = number * 7919 % keys + 1,
         .attribution_id = number % 50 + 1,
         .provider_id = number % 3 + 1,
@@ -172,6 +177,15 @@ static void *produce_all(void *arg)
     return NULL;
 }
 
+// Goes on behind an earlier run.
+static int64_t first_number(struct ch_store *store)
+{
+    int64_t highest, origin = ch_id_floor(START_MS),
+                     ids_per_ms = ch_id_floor(START_MS + 1) - origin;
+    must(ch_usage_highest_id(store, &highest, &why));
+    return highest ? ((highest - origin) / ids_per_ms + 1) * ROWS_PER_MS : 0;
+}
+
 static void bench_writer(struct ch_store *store, const char *dir, int seconds, int64_t keys)
 {
     char path[512];
@@ -180,8 +194,8 @@ static void bench_writer(struct ch_store *store, const char *dir, int seconds, i
     snprintf(path, sizeof path, "%s/bench.journal", dir);
     must(ch_usage_journal_open(path, 1, RING_BYTES, SLOTS, &producer.journal, &why));
     must(ch_usage_writer_recover(store, producer.journal, &why));
-    must(ch_usage_highest_id(store, &producer.produced, &why)); // go on behind an earlier run
-    int64_t first = producer.produced;
+    int64_t first = first_number(store);
+    producer.produced = first;
     must(ch_usage_writer_start(store, producer.journal, &why));
     double start = seconds_of(CLOCK_MONOTONIC), cpu = seconds_of(CLOCK_PROCESS_CPUTIME_ID);
     if (pthread_create(&thread, NULL, produce_all, &producer))

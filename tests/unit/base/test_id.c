@@ -75,6 +75,26 @@ static void ids_grow_while_the_clock_stands_or_goes_back(void **state)
     assert_true(ch_id_next(&source, NOW_MS + 60000) > last);
 }
 
+static void a_floor_parts_the_ids_of_two_milliseconds(void **state)
+{
+    (void)state;
+    struct ch_id_source first, last;
+    ch_id_source_init(&first, 0, 0);
+    ch_id_source_init(&last, 255, 0);
+    int64_t id = ch_id_next(&last, NOW_MS - 1);
+    for (int i = 1; i < 1 << 14; i++) // all that a millisecond holds
+        id = ch_id_next(&last, NOW_MS - 1);
+    assert_true(id < ch_id_floor(NOW_MS));
+    assert_true(ch_id_next(&last, NOW_MS - 1) >= ch_id_floor(NOW_MS));
+    assert_int_equal(ch_id_next(&first, NOW_MS), ch_id_floor(NOW_MS));
+    assert_int_equal(ch_id_floor(INT64_MIN), 0);
+    assert_int_equal(ch_id_floor(INT64_C(1735689600001)), 1 << 22); // the first one
+    assert_int_equal(ch_id_floor(INT64_C(1735689600000) + (INT64_C(1) << 41) - 1),
+                     INT64_MAX - ((1 << 22) - 1)); // the last one
+    assert_int_equal(ch_id_floor(INT64_C(1735689600000) + (INT64_C(1) << 41)), INT64_MAX);
+    assert_int_equal(ch_id_floor(INT64_MAX), INT64_MAX);
+}
+
 static void ids_of_two_loops_never_meet(void **state)
 {
     (void)state;
@@ -152,6 +172,7 @@ int main(void)
         cmocka_unit_test(random_digits_use_the_whole_alphabet_evenly),
         cmocka_unit_test(crc_is_the_one_of_zlib),
         cmocka_unit_test(ids_grow_while_the_clock_stands_or_goes_back),
+        cmocka_unit_test(a_floor_parts_the_ids_of_two_milliseconds),
         cmocka_unit_test(ids_of_two_loops_never_meet),
         cmocka_unit_test(ids_start_above_the_floor),
         cmocka_unit_test(ids_are_shown_and_read_back),

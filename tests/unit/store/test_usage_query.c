@@ -138,6 +138,54 @@ static void lists_newest_first_what_was_just_appended(void **state)
                "5 4 3");
 }
 
+// A row with an id of its own time, or of another one: as when the clock has stepped back.
+static int64_t append_at(int64_t started_at_ms, int64_t id_ms)
+{
+    struct fixture_texts texts;
+    struct ch_usage_record record = fixture_record(1, &texts);
+    record.id = ch_id_floor(id_ms);
+    record.started_at_ms = started_at_ms;
+    record.key_id = 1;
+    assert_int_equal(ch_usage_journal_append(journal, 0, &record), CH_OK);
+    return record.id;
+}
+
+static void assert_found(int64_t from_ms, int64_t to_ms, const char *expected)
+{
+    assert_ids(&(struct ch_usage_filter){.from_ms = from_ms, .to_ms = to_ms}, expected);
+    assert_ids(&(struct ch_usage_filter){.from_ms = from_ms, .to_ms = to_ms, .key = "key-1"},
+               expected);
+}
+
+static void finds_rows_by_time_whatever_their_ids_say(void **state)
+{
+    (void)state;
+    enum { SECOND = 1000, HOUR = 3600 * SECOND };
+    const int64_t noon = MIDNIGHT - 12 * HOUR; // no other row is of that day
+    char expected[128];
+    int64_t a = append_at(noon, noon);
+    int64_t b = append_at(noon + 1, noon + 1);
+    int64_t c = append_at(noon + 2, noon + 2 + 10 * SECOND); // as far ahead as is not astray
+    int64_t d = append_at(noon + 2, noon + 3 + 10 * SECOND);
+    int64_t e = append_at(noon + 2, noon + 9 * HOUR);
+    int64_t f = append_at(noon + 2, noon - 9 * HOUR); // impossible, but found
+    int64_t g = append_at(noon + 3, noon + 3);
+
+    snprintf(expected, sizeof expected, "%lld", (long long)a);
+    assert_found(noon, noon + 1, expected);
+    snprintf(expected, sizeof expected, "%lld %lld", (long long)b, (long long)a);
+    assert_found(noon - 1, noon + 2, expected);
+    snprintf(expected, sizeof expected, "%lld %lld %lld %lld", (long long)e, (long long)d,
+             (long long)c, (long long)f);
+    assert_found(noon + 2, noon + 3, expected);
+    snprintf(expected, sizeof expected, "%lld", (long long)g);
+    assert_found(noon + 3, noon + HOUR, expected);
+    assert_found(noon + 4, noon + HOUR, "");
+    assert_found(INT64_MAX - 1, INT64_MAX, "");
+    snprintf(expected, sizeof expected, "%lld %lld", (long long)e, (long long)d);
+    assert_ids(&(struct ch_usage_filter){.limit = 2}, expected); // the highest ids of all
+}
+
 static void filters_by_each_dimension(void **state)
 {
     (void)state;
@@ -345,6 +393,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, start, stop)
     const struct CMUnitTest tests[] = {
         TEST(lists_newest_first_what_was_just_appended),
+        TEST(finds_rows_by_time_whatever_their_ids_say),
         TEST(filters_by_each_dimension),
         TEST(gives_every_column),
         TEST(gives_null_for_what_is_not_known),

@@ -185,6 +185,48 @@ static void counts_a_repeated_row_once(void **state)
     assert_int_equal(ch_usage_journal_backlog(journal), 0);
 }
 
+// Rows go in several at a time: whichever of them are there already, the others are counted.
+static void counts_what_is_new_beside_what_is_not(void **state)
+{
+    (void)state;
+    assert_int_equal(ch_usage_writer_start(store, journal, &why), CH_OK);
+    int64_t rows = 0;
+    for (unsigned known = 0; known < 256; known += 5, rows += 8) { // of eight in a row
+        for (int i = 0; i < 8; i++)
+            if (known >> i & 1)
+                append(0, rows + i + 1);
+        ch_usage_writer_flush(store);
+        for (int i = 0; i < 8; i++)
+            append(0, rows + i + 1);
+        append(0, rows + 3);
+        ch_usage_writer_flush(store);
+    }
+    ch_usage_writer_stop(store);
+    assert_int_equal(query("SELECT count(*) FROM usage"), rows);
+    assert_int_equal(query("SELECT max(id) FROM usage"), rows);
+    assert_sums_agree();
+}
+
+static void keeps_each_row_of_a_group_apart(void **state)
+{
+    (void)state;
+    for (int64_t id = 1; id <= 100; id++)
+        append((unsigned)id % 2, id);
+    assert_int_equal(ch_usage_writer_start(store, journal, &why), CH_OK);
+    ch_usage_writer_stop(store);
+    assert_int_equal(query("SELECT count(*) FROM usage_named WHERE key_id = id % 5 + 1 "
+                           "AND started_at_ms = 1790000000000 + id * 1000 "
+                           "AND input_tokens = id AND image_out_tokens = id + 9 "
+                           "AND cost_nano_usd = id * 1000 AND latency_us = id * 7 "
+                           "AND stated_cost_nano_usd IS NULL AND response_bytes = id + 2 "
+                           "AND model_sent_name = 'model-' || (id % 11) "
+                           "AND upstream_id = 'chatcmpl-' || id "
+                           "AND length(user_agent_name) = id % 97 "
+                           "AND client_address = '2001:db8::1'"),
+                     100);
+    assert_sums_agree();
+}
+
 static void drains_at_the_stop(void **state)
 {
     (void)state;
@@ -626,6 +668,8 @@ int main(void)
         TEST(stores_every_field),
         TEST(takes_every_tier),
         TEST(counts_a_repeated_row_once),
+        TEST(counts_what_is_new_beside_what_is_not),
+        TEST(keeps_each_row_of_a_group_apart),
         TEST(drains_at_the_stop),
         TEST(grades_decide_what_is_unpriced_and_what_is_an_error),
         TEST(hostile_numbers_and_bytes_do_not_stop_it),
