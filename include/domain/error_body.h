@@ -12,6 +12,8 @@ struct ch_error_body {
     const char *request_id;  // "req_…"
 };
 
+// The dialect's own word for a status: OpenAI's and Anthropic's error type, Gemini's status.
+const char *ch_error_type(enum ch_dialect dialect, int status);
 // Appends the JSON document. The only failures are the buffer's.
 enum ch_err ch_error_body_append(enum ch_dialect dialect, const struct ch_error_body *error,
                                  struct ch_buf *out) CH_MUST_USE;

@@ -32,6 +32,8 @@ static const char *anthropic_type(int status)
         return "rate_limit_error";
     case 504:
         return "timeout_error";
+    case 529:
+        return "overloaded_error";
     default:
         return status >= 500 ? "api_error" : "invalid_request_error";
     }
@@ -55,6 +57,19 @@ static const char *gemini_status(int status)
     default:
         return status >= 500 ? "INTERNAL" : "INVALID_ARGUMENT";
     }
+}
+
+const char *ch_error_type(enum ch_dialect dialect, int status)
+{
+    switch (dialect) {
+    case CH_DIALECT_OPENAI:
+        return openai_type(status);
+    case CH_DIALECT_ANTHROPIC:
+        return anthropic_type(status);
+    case CH_DIALECT_GEMINI:
+        return gemini_status(status);
+    }
+    return "";
 }
 
 static enum ch_err append_around_message(struct ch_buf *out, struct ch_span message)

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "answer.h"
 
+#include "domain/error_body.h"
+
 #define BYTES_PER_TOKEN  4
 #define CONTENT_BYTES    192 // WORDS once: makes a plain chat answer of about 750 bytes
 #define PIECE_BYTES      24
@@ -225,50 +227,6 @@ static const char *openai_code(int status)
     }
 }
 
-static const char *anthropic_type(int status)
-{
-    switch (status) {
-    case 401:
-        return "authentication_error";
-    case 402:
-        return "billing_error";
-    case 403:
-        return "permission_error";
-    case 404:
-        return "not_found_error";
-    case 413:
-        return "request_too_large";
-    case 429:
-        return "rate_limit_error";
-    case 504:
-        return "timeout_error";
-    case 529:
-        return "overloaded_error";
-    default: // statuses, not an enum of ours
-        return status >= 500 ? "api_error" : "invalid_request_error";
-    }
-}
-
-static const char *gemini_type(int status)
-{
-    switch (status) {
-    case 401:
-        return "UNAUTHENTICATED";
-    case 403:
-        return "PERMISSION_DENIED";
-    case 404:
-        return "NOT_FOUND";
-    case 429:
-        return "RESOURCE_EXHAUSTED";
-    case 503:
-        return "UNAVAILABLE";
-    case 504:
-        return "DEADLINE_EXCEEDED";
-    default: // statuses, not an enum of ours
-        return status >= 500 ? "INTERNAL" : "INVALID_ARGUMENT";
-    }
-}
-
 static void set_error_type(struct ch_sandbox_answer *answer, enum ch_dialect dialect)
 {
     switch (dialect) {
@@ -277,10 +235,10 @@ static void set_error_type(struct ch_sandbox_answer *answer, enum ch_dialect dia
         set_text(answer, CH_VAR_CODE, openai_code(answer->status));
         return;
     case CH_DIALECT_ANTHROPIC:
-        set_text(answer, CH_VAR_TYPE, anthropic_type(answer->status));
+        set_text(answer, CH_VAR_TYPE, ch_error_type(dialect, answer->status));
         return;
     case CH_DIALECT_GEMINI:
-        set_text(answer, CH_VAR_TYPE, gemini_type(answer->status));
+        set_text(answer, CH_VAR_TYPE, ch_error_type(dialect, answer->status));
         if (answer->status == 401)
             set_text(answer, CH_VAR_CODE, "API_KEY_INVALID");
         return;
