@@ -186,12 +186,13 @@ static bool harden(const struct ch_db *db)
 static const char reader_setup[] = "PRAGMA temp_store = MEMORY;"
                                    "PRAGMA query_only = ON;";
 // A checkpoint each 16 MiB of log: batches of the writer then share its fsync, and the log stays
-// small. A cache of up to 32 MiB, so that the hour's sums of 100,000 keys stay in memory.
+// small. A cache of up to 8 MiB: an idle daemon stays small (design.md §9), at the price of
+// re-reading the hour's sums when many thousands of keys are in use at once.
 static const char writer_setup[] = "PRAGMA temp_store = MEMORY;"
                                    "PRAGMA journal_mode = WAL;"
                                    "PRAGMA synchronous = FULL;"
                                    "PRAGMA secure_delete = ON;"
-                                   "PRAGMA cache_size = -32768;"
+                                   "PRAGMA cache_size = -8192;"
                                    "PRAGMA wal_autocheckpoint = 4096;"
                                    "PRAGMA journal_size_limit = 67108864;";
 

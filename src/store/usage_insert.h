@@ -6,9 +6,9 @@
 #include "store/db.h"
 #include "store/usage_journal.h"
 
-// Rows in one transaction, at most: with many keys, hours of one key meet in memory only in a large
-// batch (measured at 10,000 keys: 1.6 times the rate of 8192 rows).
-#define CH_USAGE_BATCH 32768
+// Rows in one transaction, at most. A larger batch merges more of the hours' sums of many keys in
+// memory, but its tables stay resident in an idle daemon.
+#define CH_USAGE_BATCH 8192
 
 struct ch_usage_insert; // opaque: sums of the batch at hand, and the ids of texts seen lately
 
