@@ -11,7 +11,6 @@
 #include <stdint.h>
 
 struct ch_loop;
-struct event_base;
 
 // libevent and OpenSSL allocate through zeroing functions from here on; SIGPIPE is ignored. Once
 // per process, before any other call of this floor.
@@ -25,7 +24,6 @@ void ch_loop_stop(struct ch_loop *loop);
 void ch_loop_settle(struct ch_loop *loop);
 
 unsigned ch_loop_index(const struct ch_loop *loop);
-struct event_base *ch_loop_base(struct ch_loop *loop); // for this floor only
 // The monotonic clock, read once a turn.
 int64_t ch_loop_now_ns(struct ch_loop *loop);
 

@@ -182,11 +182,6 @@ unsigned ch_loop_index(const struct ch_loop *loop)
     return loop->index;
 }
 
-struct event_base *ch_loop_base(struct ch_loop *loop)
-{
-    return loop->base;
-}
-
 int64_t ch_loop_now_ns(struct ch_loop *loop)
 {
     if (loop->now_ns == 0)

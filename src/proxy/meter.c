@@ -4,11 +4,6 @@
 
 #define BYTES_PER_TOKEN 4 // of English text, the estimate of wire.md §4.2
 
-static struct ch_span text_of(const char *text)
-{
-    return ch_span_of(text);
-}
-
 static int64_t tokens_of_bytes(int64_t bytes)
 {
     return (bytes + BYTES_PER_TOKEN - 1) / BYTES_PER_TOKEN;
@@ -81,7 +76,7 @@ static void set_price(const struct exchange *x, struct ch_usage_record *record)
         price = ch_catalogue_find(catalogue, x->provider->price_prefix, served);
     if (!price)
         price = ch_catalogue_find(catalogue, x->provider->price_prefix, record->model_sent);
-    record->catalogue = text_of(ch_catalogue_version(catalogue));
+    record->catalogue = ch_span_of(ch_catalogue_version(catalogue));
     if (record->usage.stated_cost_nano >= 0) {
         record->cost_nano_usd = record->usage.stated_cost_nano;
         return;
@@ -129,12 +124,12 @@ static void fill_record(struct exchange *x, enum ch_end_reason reason,
         .response_bytes = x->response_bytes,
         .model_asked = model,
         .model_sent = x->has_slot ? model : CH_SPAN(""),
-        .upstream_id = text_of(x->upstream_id),
-        .user_agent = text_of(x->user_agent),
+        .upstream_id = ch_span_of(x->upstream_id),
+        .user_agent = ch_span_of(x->user_agent),
         .client_address = x->pl->proxy->options.config->record_client_address
-                              ? text_of(x->client->address)
+                              ? ch_span_of(x->client->address)
                               : CH_SPAN(""),
-        .rule = text_of(x->rule ? x->rule : ""),
+        .rule = ch_span_of(x->rule ? x->rule : ""),
         .catalogue = CH_SPAN(""),
         .model_served = CH_SPAN(""),
     };
@@ -153,9 +148,9 @@ void meter_settle(struct exchange *x, enum ch_end_reason reason)
     if (x->has_slot) {
         record.grade = (uint8_t)measure(x, reason, &record.usage);
         if (x->observes) {
-            record.model_served = text_of(x->usage.model_served);
+            record.model_served = ch_span_of(x->usage.model_served);
             if (!x->upstream_id[0])
-                record.upstream_id = text_of(x->usage.response_id);
+                record.upstream_id = ch_span_of(x->usage.response_id);
         }
         set_price(x, &record);
         ch_usage_journal_settle(journal, x->pl->index, x->slot, &record);
