@@ -79,51 +79,60 @@ CREATE TABLE texts (
 ) STRICT;
 INSERT INTO texts (id, text) VALUES (0, '');
 
+-- What many exchanges have in common, so that each of their rows holds one number for all of it.
+-- The text columns point into `texts`.
+CREATE TABLE usage_kinds (
+    id           INTEGER PRIMARY KEY,
+    dialect      INTEGER NOT NULL,
+    endpoint     INTEGER NOT NULL,
+    grade        INTEGER NOT NULL,
+    end_reason   INTEGER NOT NULL,
+    tier         INTEGER NOT NULL,
+    model_asked  INTEGER NOT NULL,
+    model_sent   INTEGER NOT NULL,
+    model_served INTEGER NOT NULL,
+    user_agent   INTEGER NOT NULL,
+    rule         INTEGER NOT NULL,
+    catalogue    INTEGER NOT NULL,
+    status       INTEGER NOT NULL,
+    is_stream    INTEGER NOT NULL,
+    us_region    INTEGER NOT NULL, -- these three decide the price with the tier
+    eu_region    INTEGER NOT NULL,
+    is_fast      INTEGER NOT NULL,
+    UNIQUE (model_sent, user_agent, endpoint, status, model_asked, model_served, dialect, grade,
+            end_reason, tier, rule, catalogue, is_stream, us_region, eu_region, is_fast)
+) STRICT;
+
 -- One row an exchange, under the exchange's id, which grows with time. No foreign keys: a row comes
--- from the journal after the money was spent, and nothing may refuse it. The text columns point
--- into `texts`.
+-- from the journal after the money was spent, and nothing may refuse it. The columns with a default
+-- are those that most rows have no value for.
 CREATE TABLE usage (
     id             INTEGER PRIMARY KEY,
     started_at_ms  INTEGER NOT NULL,
     key_id         INTEGER NOT NULL,
     attribution_id INTEGER NOT NULL,
     provider_id    INTEGER NOT NULL,
-    dialect        INTEGER NOT NULL,
-    endpoint       INTEGER NOT NULL,
-    grade          INTEGER NOT NULL,
-    end_reason     INTEGER NOT NULL,
-    tier           INTEGER NOT NULL,
-    model_asked    INTEGER NOT NULL,
-    model_sent     INTEGER NOT NULL,
-    model_served   INTEGER NOT NULL,
-    user_agent     INTEGER NOT NULL,
-    rule           INTEGER NOT NULL,
-    catalogue      INTEGER NOT NULL,
-    status         INTEGER NOT NULL,
-    is_stream      INTEGER NOT NULL,
-    us_region      INTEGER NOT NULL, -- these four are what else decides the price
-    eu_region      INTEGER NOT NULL,
-    is_fast        INTEGER NOT NULL,
-    stated_cost_nano_usd INTEGER, -- by the provider; NULL: it stated none
-    input_tokens          INTEGER NOT NULL,
-    cache_read_tokens     INTEGER NOT NULL,
-    cache_write_5m_tokens INTEGER NOT NULL,
-    cache_write_1h_tokens INTEGER NOT NULL,
-    audio_in_tokens       INTEGER NOT NULL,
-    image_in_tokens       INTEGER NOT NULL,
-    output_tokens         INTEGER NOT NULL,
-    reasoning_tokens      INTEGER NOT NULL,
-    audio_out_tokens      INTEGER NOT NULL,
-    image_out_tokens      INTEGER NOT NULL,
-    searches       INTEGER NOT NULL,
-    cost_nano_usd  INTEGER, -- NULL: no price was known
+    kind_id        INTEGER NOT NULL, -- of usage_kinds
+    input_tokens      INTEGER NOT NULL,
+    cache_read_tokens INTEGER NOT NULL,
+    output_tokens     INTEGER NOT NULL,
+    reasoning_tokens  INTEGER NOT NULL,
     latency_us     INTEGER NOT NULL,
     first_byte_us  INTEGER NOT NULL, -- -1: no answer
     added_us       INTEGER NOT NULL,
     request_bytes  INTEGER NOT NULL,
     response_bytes INTEGER NOT NULL,
+    cost_nano_usd  INTEGER, -- NULL: no price was known
     upstream_id    TEXT NOT NULL,
-    client_address TEXT NOT NULL
+    cache_write_5m_tokens INTEGER NOT NULL DEFAULT 0,
+    cache_write_1h_tokens INTEGER NOT NULL DEFAULT 0,
+    audio_in_tokens       INTEGER NOT NULL DEFAULT 0,
+    image_in_tokens       INTEGER NOT NULL DEFAULT 0,
+    audio_out_tokens      INTEGER NOT NULL DEFAULT 0,
+    image_out_tokens      INTEGER NOT NULL DEFAULT 0,
+    searches              INTEGER NOT NULL DEFAULT 0,
+    stated_cost_nano_usd  INTEGER DEFAULT NULL, -- by the provider; NULL: it stated none
+    client_address        TEXT NOT NULL DEFAULT ''
 ) STRICT;
 
 -- No index of all rows by time: an id has the milliseconds since 2025 in front (base/id.h), so that
@@ -132,7 +141,7 @@ CREATE TABLE usage (
 -- the rate of inserts; lists of one key find their hours in usage_hourly instead.
 CREATE INDEX usage_astray ON usage (started_at_ms)
     WHERE (id >> 22) - started_at_ms NOT BETWEEN -1735689600000 AND -1735689590000;
-CREATE INDEX usage_unpriced ON usage (provider_id, model_sent, started_at_ms, end_reason)
+CREATE INDEX usage_unpriced ON usage (provider_id, kind_id, started_at_ms)
     WHERE cost_nano_usd IS NULL;
 
 -- What reports read. Written in the transaction of the rows it sums, and only for rows that were
@@ -167,6 +176,22 @@ CREATE INDEX usage_hourly_key ON usage_hourly (key_id, hour);
 -- which output was made; of a stream, from its first byte on.
 CREATE VIEW usage_named AS
 SELECT u.*,
+       c.dialect,
+       c.endpoint,
+       c.grade,
+       c.end_reason,
+       c.tier,
+       c.model_asked,
+       c.model_sent,
+       c.model_served,
+       c.user_agent,
+       c.rule,
+       c.catalogue,
+       c.status,
+       c.is_stream,
+       c.us_region,
+       c.eu_region,
+       c.is_fast,
        ifnull(k.name, '') AS key_name,
        ifnull(a.team, '') AS team,
        ifnull(a.project, '') AS project,
@@ -187,24 +212,25 @@ SELECT u.*,
        catalogue.text AS catalogue_name,
        u.output_tokens + u.reasoning_tokens + u.audio_out_tokens + u.image_out_tokens
            AS all_output_tokens,
-       u.latency_us - iif(u.is_stream AND u.first_byte_us > 0, u.first_byte_us, 0) AS output_us,
+       u.latency_us - iif(c.is_stream AND u.first_byte_us > 0, u.first_byte_us, 0) AS output_us,
        -- The condition of usage_astray, word for word.
        (u.id >> 22) - u.started_at_ms NOT BETWEEN -1735689600000 AND -1735689590000 AS is_astray
 FROM usage u
+     JOIN usage_kinds c ON c.id = u.kind_id
      LEFT JOIN wrapped_keys k ON k.id = u.key_id
      LEFT JOIN attributions a ON a.id = u.attribution_id
      LEFT JOIN providers p ON p.id = u.provider_id
-     LEFT JOIN texts sent ON sent.id = u.model_sent
-     LEFT JOIN texts asked ON asked.id = u.model_asked
-     LEFT JOIN texts served ON served.id = u.model_served
-     LEFT JOIN texts dialect ON dialect.id = u.dialect
-     LEFT JOIN texts endpoint ON endpoint.id = u.endpoint
-     LEFT JOIN texts grade ON grade.id = u.grade
-     LEFT JOIN texts reason ON reason.id = u.end_reason
-     LEFT JOIN texts tier ON tier.id = u.tier
-     LEFT JOIN texts agent ON agent.id = u.user_agent
-     LEFT JOIN texts rule ON rule.id = u.rule
-     LEFT JOIN texts catalogue ON catalogue.id = u.catalogue;
+     LEFT JOIN texts sent ON sent.id = c.model_sent
+     LEFT JOIN texts asked ON asked.id = c.model_asked
+     LEFT JOIN texts served ON served.id = c.model_served
+     LEFT JOIN texts dialect ON dialect.id = c.dialect
+     LEFT JOIN texts endpoint ON endpoint.id = c.endpoint
+     LEFT JOIN texts grade ON grade.id = c.grade
+     LEFT JOIN texts reason ON reason.id = c.end_reason
+     LEFT JOIN texts tier ON tier.id = c.tier
+     LEFT JOIN texts agent ON agent.id = c.user_agent
+     LEFT JOIN texts rule ON rule.id = c.rule
+     LEFT JOIN texts catalogue ON catalogue.id = c.catalogue;
 
 CREATE VIEW usage_hourly_named AS
 SELECT h.*,

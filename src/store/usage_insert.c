@@ -25,6 +25,10 @@
 #define CACHE_SETS 512
 #define CACHE_WAYS 2
 
+// Recently seen kinds, in the same way.
+#define KIND_SETS 256
+#define KIND_WAYS 2
+
 // Rows that one statement inserts, which spares most of its start and end. Twice as many were
 // measured to gain 1 % more.
 #define GROUP 8
@@ -68,16 +72,42 @@ enum word_kind {
 };
 #define WORDS_MAX 16 // values of the largest of these enums
 
-struct row_texts {
-    int64_t dialect, endpoint, grade, end_reason, tier;
-    int64_t model_asked, model_sent, model_served, user_agent, rule, catalogue;
+// A row of usage_kinds, in the order of its columns.
+enum kind_column {
+    KIND_DIALECT, // the first five: ids of enums' names
+    KIND_ENDPOINT,
+    KIND_GRADE,
+    KIND_END_REASON,
+    KIND_TIER,
+    KIND_MODEL_ASKED, // ids of texts
+    KIND_MODEL_SENT,
+    KIND_MODEL_SERVED,
+    KIND_USER_AGENT,
+    KIND_RULE,
+    KIND_CATALOGUE,
+    KIND_STATUS, // numbers
+    KIND_IS_STREAM,
+    KIND_US_REGION,
+    KIND_EU_REGION,
+    KIND_IS_FAST,
+    KIND_COLUMNS,
+};
+
+struct kind {
+    int64_t values[KIND_COLUMNS];
+};
+
+struct cached_kind {
+    int64_t id; // 0: a free place
+    struct kind kind;
 };
 
 // Of the record's own texts only these two copies outlive the call that brought it.
 struct row {
     struct ch_usage_record record;
-    struct row_texts texts;
+    int64_t kind_id, model_sent;
     struct ch_span upstream_id, client_address;
+    bool is_plain; // has no value for the columns with a default
     char upstream_id_bytes[CH_RECORD_MODEL], client_address_bytes[CH_RECORD_MODEL];
 };
 
@@ -85,6 +115,7 @@ struct ch_usage_insert {
     struct row rows[GROUP]; // wait until one statement can take them all
     int row_count;
     struct cached_text cache[CACHE_SETS][CACHE_WAYS];
+    struct cached_kind kinds[KIND_SETS][KIND_WAYS];
     int64_t word_ids[WORD_KINDS][WORDS_MAX]; // 0: not looked up yet
     struct sums sums[SUM_PLACES];
     uint32_t used[CH_USAGE_BATCH]; // places in use
@@ -117,6 +148,7 @@ void ch_usage_insert_reset(struct ch_usage_insert *insert)
     forget_sums(insert);
     insert->row_count = 0;
     memset(insert->cache, 0, sizeof insert->cache);
+    memset(insert->kinds, 0, sizeof insert->kinds);
     memset(insert->word_ids, 0, sizeof insert->word_ids);
 }
 
@@ -225,41 +257,101 @@ static enum ch_err word_id(struct ch_usage_insert *insert, struct ch_db *db, enu
     return CH_OK;
 }
 
-static enum ch_err find_texts(struct ch_usage_insert *insert, struct ch_db *db,
-                              const struct ch_usage_record *r, struct row_texts *out,
-                              struct ch_why *why)
+// ---- kinds
+
+static enum ch_err fill_kind(struct ch_usage_insert *insert, struct ch_db *db,
+                             const struct ch_usage_record *r, struct kind *kind, struct ch_why *why)
 {
     const struct {
-        enum word_kind kind;
         unsigned value;
         const char *name;
-        int64_t *id;
-    } words[] = {
-        {WORD_DIALECT, r->dialect, ch_dialect_name((enum ch_dialect)r->dialect), &out->dialect},
-        {WORD_ENDPOINT, r->endpoint, ch_endpoint_name((enum ch_endpoint)r->endpoint),
-         &out->endpoint},
-        {WORD_GRADE, r->grade, ch_grade_name((enum ch_grade)r->grade), &out->grade},
-        {WORD_END_REASON, r->end_reason, ch_end_reason_name((enum ch_end_reason)r->end_reason),
-         &out->end_reason},
-        {WORD_TIER, r->usage.tier, ch_tier_name(r->usage.tier), &out->tier},
+    } words[WORD_KINDS] = {
+        [WORD_DIALECT] = {r->dialect, ch_dialect_name((enum ch_dialect)r->dialect)},
+        [WORD_ENDPOINT] = {r->endpoint, ch_endpoint_name((enum ch_endpoint)r->endpoint)},
+        [WORD_GRADE] = {r->grade, ch_grade_name((enum ch_grade)r->grade)},
+        [WORD_END_REASON] = {r->end_reason, ch_end_reason_name((enum ch_end_reason)r->end_reason)},
+        [WORD_TIER] = {r->usage.tier, ch_tier_name(r->usage.tier)},
     };
-    const struct {
-        struct ch_span text;
-        int64_t *id;
-    } texts[] = {
-        {r->model_asked, &out->model_asked},
-        {r->model_sent, &out->model_sent},
-        {r->model_served, &out->model_served},
-        {r->user_agent, &out->user_agent},
-        {r->rule, &out->rule},
-        {r->catalogue, &out->catalogue},
-    };
+    const struct ch_span *texts[] = {&r->model_asked, &r->model_sent, &r->model_served,
+                                     &r->user_agent,  &r->rule,       &r->catalogue};
+    enum { TEXTS = sizeof texts / sizeof *texts };
+    int64_t *values = kind->values;
     enum ch_err err = CH_OK;
-    for (size_t i = 0; !err && i < sizeof words / sizeof *words; i++)
-        err = word_id(insert, db, words[i].kind, words[i].value, words[i].name, words[i].id, why);
-    for (size_t i = 0; !err && i < sizeof texts / sizeof *texts; i++)
-        err = text_id(insert, db, texts[i].text, texts[i].id, why);
+    for (unsigned i = 0; !err && i < WORD_KINDS; i++)
+        err = word_id(insert, db, (enum word_kind)i, words[i].value, words[i].name,
+                      &values[KIND_DIALECT + i], why);
+    for (unsigned i = 0; !err && i < TEXTS; i++)
+        err = text_id(insert, db, *texts[i], &values[KIND_MODEL_ASKED + i], why);
+    values[KIND_STATUS] = r->status;
+    values[KIND_IS_STREAM] = r->is_stream;
+    values[KIND_US_REGION] = r->usage.us_region;
+    values[KIND_EU_REGION] = r->usage.eu_region;
+    values[KIND_IS_FAST] = r->usage.is_fast;
     return err;
+}
+
+#define KIND_NAMES                                                                                 \
+    "dialect, endpoint, grade, end_reason, tier, model_asked, model_sent, model_served, "          \
+    "user_agent, rule, catalogue, status, is_stream, us_region, eu_region, is_fast"
+
+static void bind_kind(struct sqlite3_stmt *stmt, const struct kind *kind)
+{
+    for (int i = 0; i < KIND_COLUMNS; i++)
+        ch_db_bind_int(stmt, i + 1, kind->values[i]);
+}
+
+static enum ch_err find_kind(struct ch_db *db, const struct kind *kind, int64_t *id_out,
+                             struct ch_why *why)
+{
+    static const char select[] =
+        "SELECT id FROM usage_kinds WHERE (" KIND_NAMES
+        ") = (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
+    static const char insert[] =
+        "INSERT INTO usage_kinds (" KIND_NAMES
+        ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
+    static_assert(KIND_COLUMNS == 16, "as many as there are parameters");
+    struct sqlite3_stmt *stmt;
+    enum ch_err err = ch_db_prepare(db, select, &stmt, why);
+    if (err)
+        return err;
+    bind_kind(stmt, kind);
+    err = ch_db_step(db, stmt, why);
+    if (!err) {
+        *id_out = ch_db_int(stmt, 0);
+        ch_db_reset(stmt);
+        return CH_OK;
+    }
+    if (err != CH_ERR_NOT_FOUND || (err = ch_db_prepare(db, insert, &stmt, why)))
+        return err;
+    bind_kind(stmt, kind);
+    err = ch_db_run(db, stmt, why);
+    *id_out = ch_db_last_id(db);
+    return err;
+}
+
+static uint32_t hash_kind(const struct kind *kind)
+{
+    uint64_t hash = 0;
+    for (int i = 0; i < KIND_COLUMNS; i++)
+        hash = (hash ^ (uint64_t)kind->values[i]) * UINT64_C(0x9E3779B97F4A7C15);
+    return (uint32_t)(hash >> 32);
+}
+
+static enum ch_err kind_id(struct ch_usage_insert *insert, struct ch_db *db,
+                           const struct kind *kind, int64_t *id_out, struct ch_why *why)
+{
+    struct cached_kind *set = insert->kinds[hash_kind(kind) % KIND_SETS];
+    for (int way = 0; way < KIND_WAYS; way++)
+        if (set[way].id && memcmp(&set[way].kind, kind, sizeof *kind) == 0) {
+            *id_out = set[way].id;
+            return CH_OK;
+        }
+    enum ch_err err = find_kind(db, kind, id_out, why);
+    if (err)
+        return err;
+    set[1] = set[0];
+    set[0] = (struct cached_kind){.id = *id_out, .kind = *kind};
+    return CH_OK;
 }
 
 // ---- the row
@@ -289,57 +381,48 @@ static void bind_known(struct sqlite3_stmt *stmt, int index, bool is_known, int6
         ch_db_bind_null(stmt, index);
 }
 
-#define COLUMNS                                                                                    \
-    "usage (id, started_at_ms, key_id, attribution_id, provider_id, dialect, endpoint, grade, "    \
-    "end_reason, tier, model_asked, model_sent, model_served, user_agent, rule, catalogue, "       \
-    "status, is_stream, us_region, eu_region, is_fast, input_tokens, cache_read_tokens, "          \
+// First the columns of every row, then those with a default.
+#define PLAIN_NAMES                                                                                \
+    "id, started_at_ms, key_id, attribution_id, provider_id, kind_id, input_tokens, "              \
+    "cache_read_tokens, output_tokens, reasoning_tokens, latency_us, first_byte_us, added_us, "    \
+    "request_bytes, response_bytes, cost_nano_usd, upstream_id"
+#define PLAIN_VALUES "?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?"
+#define OTHER_NAMES                                                                                \
     "cache_write_5m_tokens, cache_write_1h_tokens, audio_in_tokens, image_in_tokens, "             \
-    "output_tokens, reasoning_tokens, audio_out_tokens, image_out_tokens, searches, "              \
-    "latency_us, first_byte_us, added_us, request_bytes, response_bytes, cost_nano_usd, "          \
-    "stated_cost_nano_usd, upstream_id, client_address) VALUES "
-#define VALUES                                                                                     \
-    "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, "  \
-    "?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "audio_out_tokens, image_out_tokens, searches, stated_cost_nano_usd, client_address"
+#define OTHER_VALUES "?, ?, ?, ?, ?, ?, ?, ?, ?"
+
+#define PLAIN        "usage (" PLAIN_NAMES ") VALUES "
+#define PLAIN_ROW    "(" PLAIN_VALUES ")"
+#define FULL         "usage (" PLAIN_NAMES ", " OTHER_NAMES ") VALUES "
+#define FULL_ROW     "(" PLAIN_VALUES ", " OTHER_VALUES ")"
+#define EIGHT(row)   row ", " row ", " row ", " row ", " row ", " row ", " row ", " row
+
+static bool is_plain(const struct row *row)
+{
+    const struct ch_usage *usage = &row->record.usage;
+    int64_t others = usage->tokens[CH_TOKENS_CACHE_WRITE_5M] |
+                     usage->tokens[CH_TOKENS_CACHE_WRITE_1H] | usage->tokens[CH_TOKENS_AUDIO_IN] |
+                     usage->tokens[CH_TOKENS_IMAGE_IN] | usage->tokens[CH_TOKENS_AUDIO_OUT] |
+                     usage->tokens[CH_TOKENS_IMAGE_OUT] | usage->searches;
+    return others == 0 && usage->stated_cost_nano < 0 && row->client_address.len == 0;
+}
 
 // Gives the index of the last parameter that it has bound.
-static int bind_row(struct sqlite3_stmt *stmt, int index, const struct row *row)
+static int bind_plain(struct sqlite3_stmt *stmt, int index, const struct row *row)
 {
     const struct ch_usage_record *r = &row->record;
-    const struct row_texts *texts = &row->texts;
     const int64_t *tokens = r->usage.tokens;
-    const int64_t numbers[] = {// the columns up to response_bytes
-                               r->id,
+    const int64_t numbers[] = {r->id,
                                r->started_at_ms,
                                r->key_id,
                                r->attribution_id,
                                r->provider_id,
-                               texts->dialect,
-                               texts->endpoint,
-                               texts->grade,
-                               texts->end_reason,
-                               texts->tier,
-                               texts->model_asked,
-                               texts->model_sent,
-                               texts->model_served,
-                               texts->user_agent,
-                               texts->rule,
-                               texts->catalogue,
-                               r->status,
-                               r->is_stream,
-                               r->usage.us_region,
-                               r->usage.eu_region,
-                               r->usage.is_fast,
+                               row->kind_id,
                                tokens[CH_TOKENS_INPUT],
                                tokens[CH_TOKENS_CACHE_READ],
-                               tokens[CH_TOKENS_CACHE_WRITE_5M],
-                               tokens[CH_TOKENS_CACHE_WRITE_1H],
-                               tokens[CH_TOKENS_AUDIO_IN],
-                               tokens[CH_TOKENS_IMAGE_IN],
                                tokens[CH_TOKENS_OUTPUT],
                                tokens[CH_TOKENS_REASONING],
-                               tokens[CH_TOKENS_AUDIO_OUT],
-                               tokens[CH_TOKENS_IMAGE_OUT],
-                               r->usage.searches,
                                r->latency_us,
                                r->first_byte_us,
                                r->added_us,
@@ -349,8 +432,25 @@ static int bind_row(struct sqlite3_stmt *stmt, int index, const struct row *row)
     for (int i = 0; i < NUMBERS; i++)
         ch_db_bind_int(stmt, ++index, numbers[i]);
     bind_known(stmt, ++index, r->is_priced, r->cost_nano_usd);
-    bind_known(stmt, ++index, r->usage.stated_cost_nano >= 0, r->usage.stated_cost_nano);
     ch_db_bind_text(stmt, ++index, row->upstream_id);
+    return index;
+}
+
+static int bind_full(struct sqlite3_stmt *stmt, int index, const struct row *row)
+{
+    const struct ch_usage *usage = &row->record.usage;
+    const int64_t numbers[] = {usage->tokens[CH_TOKENS_CACHE_WRITE_5M],
+                               usage->tokens[CH_TOKENS_CACHE_WRITE_1H],
+                               usage->tokens[CH_TOKENS_AUDIO_IN],
+                               usage->tokens[CH_TOKENS_IMAGE_IN],
+                               usage->tokens[CH_TOKENS_AUDIO_OUT],
+                               usage->tokens[CH_TOKENS_IMAGE_OUT],
+                               usage->searches};
+    enum { NUMBERS = sizeof numbers / sizeof *numbers };
+    index = bind_plain(stmt, index, row);
+    for (int i = 0; i < NUMBERS; i++)
+        ch_db_bind_int(stmt, ++index, numbers[i]);
+    bind_known(stmt, ++index, usage->stated_cost_nano >= 0, usage->stated_cost_nano);
     ch_db_bind_text(stmt, ++index, row->client_address);
     return index;
 }
@@ -391,7 +491,7 @@ static void add_sums(struct ch_usage_insert *insert, const struct row *row)
 {
     const struct ch_usage_record *r = &row->record;
     struct sum_key key = {r->started_at_ms / MS_PER_HOUR, r->key_id, r->attribution_id,
-                          r->provider_id, row->texts.model_sent};
+                          r->provider_id, row->model_sent};
     int64_t *values = find_sums(insert, &key)->values;
     values[SUM_REQUESTS]++;
     values[SUM_ERRORS] += r->status >= 400 || r->end_reason != CH_END_DONE;
@@ -407,12 +507,12 @@ static void add_sums(struct ch_usage_insert *insert, const struct row *row)
 static enum ch_err insert_row(struct ch_usage_insert *insert, struct ch_db *db,
                               const struct row *row, struct ch_why *why)
 {
-    static const char sql[] = "INSERT OR IGNORE INTO " COLUMNS VALUES;
+    static const char sql[] = "INSERT OR IGNORE INTO " FULL FULL_ROW;
     struct sqlite3_stmt *stmt;
     enum ch_err err = ch_db_prepare(db, sql, &stmt, why);
     if (err)
         return err;
-    bind_row(stmt, 0, row);
+    bind_full(stmt, 0, row);
     err = ch_db_run(db, stmt, why);
     if (!err && ch_db_changes(db))
         add_sums(insert, row);
@@ -424,16 +524,20 @@ static enum ch_err insert_row(struct ch_usage_insert *insert, struct ch_db *db,
 static enum ch_err insert_group(struct ch_usage_insert *insert, struct ch_db *db, int *inserted_out,
                                 struct ch_why *why)
 {
-    static const char sql[] = "INSERT OR FAIL INTO " COLUMNS VALUES ", " VALUES ", " VALUES
-                              ", " VALUES ", " VALUES ", " VALUES ", " VALUES ", " VALUES;
-    static_assert(GROUP == 8, "as many as there are VALUES");
+    static const char plain[] = "INSERT OR FAIL INTO " PLAIN EIGHT(PLAIN_ROW);
+    static const char full[] = "INSERT OR FAIL INTO " FULL EIGHT(FULL_ROW);
+    static_assert(GROUP == 8, "as many as there are rows of values");
+    bool are_plain = true;
+    for (int i = 0; i < GROUP; i++)
+        are_plain &= insert->rows[i].is_plain;
     struct sqlite3_stmt *stmt;
-    enum ch_err err = ch_db_prepare(db, sql, &stmt, why);
+    enum ch_err err = ch_db_prepare(db, are_plain ? plain : full, &stmt, why);
     if (err)
         return err;
     int index = 0;
     for (int i = 0; i < GROUP; i++)
-        index = bind_row(stmt, index, &insert->rows[i]);
+        index = are_plain ? bind_plain(stmt, index, &insert->rows[i])
+                          : bind_full(stmt, index, &insert->rows[i]);
     struct ch_why failure; // a conflict is none, and leaves `why` as it was
     err = ch_db_run(db, stmt, &failure);
     if (err && err != CH_ERR_CONFLICT)
@@ -465,7 +569,12 @@ enum ch_err ch_usage_insert_add(struct ch_usage_insert *insert, struct ch_db *db
     sanitise(record, &row->record);
     row->upstream_id = clean(record->upstream_id, row->upstream_id_bytes);
     row->client_address = clean(record->client_address, row->client_address_bytes);
-    enum ch_err err = find_texts(insert, db, record, &row->texts, why);
+    row->is_plain = is_plain(row);
+    struct kind kind;
+    enum ch_err err = fill_kind(insert, db, record, &kind, why);
+    row->model_sent = err ? 0 : kind.values[KIND_MODEL_SENT];
+    if (!err)
+        err = kind_id(insert, db, &kind, &row->kind_id, why);
     if (!err && ++insert->row_count == GROUP)
         err = insert_rows(insert, db, why);
     return err;

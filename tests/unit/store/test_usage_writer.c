@@ -98,7 +98,7 @@ static void assert_sums_agree(void)
                            "attribution_id, provider_id, model_sent, count(*), sum(input_tokens), "
                            "sum(image_out_tokens), sum(searches), "
                            "coalesce(sum(cost_nano_usd), 0), sum(cost_nano_usd IS NULL) "
-                           "FROM usage GROUP BY 1, 2, 3, 4, 5 "
+                           "FROM usage_named GROUP BY 1, 2, 3, 4, 5 "
                            "EXCEPT SELECT hour, key_id, attribution_id, provider_id, model, "
                            "requests, input_tokens, image_out_tokens, searches, cost_nano_usd, "
                            "unpriced FROM usage_hourly)"),
@@ -132,7 +132,7 @@ static void stores_every_field(void **state)
     assert_int_equal(ch_usage_writer_start(store, journal, &why), CH_OK);
     ch_usage_writer_flush(store);
     assert_int_equal(
-        query("SELECT count(*) FROM usage u, texts d, texts e, texts g, texts r, texts t, texts m, "
+        query("SELECT count(*) FROM usage_named u, texts d, texts e, texts g, texts r, texts t, texts m, "
               "texts a, texts c WHERE d.id = dialect AND d.text = 'anthropic' AND e.id = endpoint "
               "AND e.text = 'messages' AND g.id = grade AND g.text = 'exact' "
               "AND r.id = end_reason AND r.text = 'done' AND t.id = tier AND t.text = 'flex' "
@@ -280,7 +280,7 @@ static void hostile_numbers_and_bytes_do_not_stop_it(void **state)
     assert_int_equal(ch_usage_writer_start(store, journal, &why), CH_OK);
     ch_usage_writer_stop(store);
     assert_int_equal(query("SELECT count(*) FROM usage"), 40);
-    assert_int_equal(query("SELECT count(*) FROM usage, texts t WHERE t.id = model_sent "
+    assert_int_equal(query("SELECT count(*) FROM usage_named, texts t WHERE t.id = model_sent "
                            "AND t.text = 'a?b??????[31m''\"' AND upstream_id = t.text"),
                      40);
     assert_int_equal(query("SELECT min(cost_nano_usd) FROM usage"), 0);
@@ -607,7 +607,7 @@ static void assert_nothing_lost(const struct truth *truth)
     memset(rows, 0, sizeof rows);
     assert_int_equal(sqlite3_open(fixture_path("a.db"), &db), SQLITE_OK);
     assert_int_equal(sqlite3_prepare_v2(db,
-                                        "SELECT u.id, t.text <> 'crash' FROM usage u "
+                                        "SELECT u.id, t.text <> 'crash' FROM usage_named u "
                                         "JOIN texts t ON t.id = u.end_reason",
                                         -1, &stmt, NULL),
                      SQLITE_OK);
