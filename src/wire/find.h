@@ -58,6 +58,20 @@ static inline uint64_t ch_text_stops(const char *p)
 }
 #endif
 
+// The first byte of 32 that ch_find_text_stop would stop at; NULL: none, or this machine cannot
+// tell at once.
+#define CH_SHORT_TEXT 32 // bytes that must be there
+static inline const char *ch_find_short_stop(const char *p)
+{
+#ifdef __SSE2__
+    uint64_t stops = ch_text_stops(p) | ch_text_stops(p + 16) << 16;
+    return stops ? p + __builtin_ctzll(stops) : NULL;
+#else
+    (void)p;
+    return NULL;
+#endif
+}
+
 // Skips plain text and short escapes; long prompts are full of them.
 static inline const char *ch_skip_text(const char *p, const char *end, bool *escaped)
 {

@@ -163,7 +163,15 @@ HOT struct spot report_bracket(struct ch_json_scan *scan, enum ch_json_type type
     return scan->on_value(scan->arg, &value) ? go(p + 1, next) : fail(scan, p + 1, CH_ERR_DENIED);
 }
 
-// Finds the member that a key begins; only called on a path.
+// The member that a key without escapes begins; only called on a path.
+HOT void match_plain_key(struct ch_json_scan *scan, struct ch_span key)
+{
+    scan->value_node = ch_json_plan_find(scan->plan, scan->node[scan->depth], key);
+    if (scan->value_node < 0 && scan->depth == 1 && !scan->lax_text)
+        scan->ambiguous |= ch_json_plan_resembles(scan->plan, key, false);
+}
+
+// The same for any key.
 static void match_key(struct ch_json_scan *scan, struct ch_span key)
 {
     char plain[CH_JSON_VALUE_MAX];
@@ -421,6 +429,15 @@ HOT struct spot begin_scalar(struct ch_json_scan *scan, const char *p, const cha
 // The states in which blanks may stand before the byte that decides. Each goes straight on to what
 // must follow, as long as the piece lasts.
 
+// The closing quote of a short string that lies in one piece and has nothing in it to look at, or
+// NULL. Most keys and most values of what SDKs and providers send are such, and spared all that the
+// longer way keeps for the next piece.
+HOT const char *end_of_short_text(const char *p, const char *end)
+{
+    const char *stop = end - p >= CH_SHORT_TEXT ? ch_find_short_stop(p) : NULL;
+    return stop && *stop == '"' ? stop : NULL;
+}
+
 HOT struct spot in_value(struct ch_json_scan *scan, const char *p, const char *end,
                          enum state state)
 {
@@ -434,7 +451,12 @@ HOT struct spot in_value(struct ch_json_scan *scan, const char *p, const char *e
         return close_container(scan, p);
     if (*p != '"')
         return begin_scalar(scan, p, end);
+    const char *quote = end_of_short_text(p + 1, end);
+    if (quote && !is_wanted(scan))
+        return go(quote + 1, ST_AFTER);
     begin_text(scan, p + 1, is_wanted(scan));
+    if (quote)
+        return report_scalar(scan, CH_JSON_STRING, end_text(scan, quote), quote + 1);
     return in_string(scan, p + 1, end);
 }
 
@@ -447,6 +469,13 @@ HOT struct spot in_key(struct ch_json_scan *scan, const char *p, const char *end
         return close_container(scan, p);
     if (*p != '"')
         return fail(scan, p, CH_ERR_INVALID);
+    const char *quote = end_of_short_text(p + 1, end);
+    if (quote) {
+        scan->value_node = -1;
+        if (scan->node[scan->depth] >= 0)
+            match_plain_key(scan, (struct ch_span){p + 1, (size_t)(quote - p - 1)});
+        return go(quote + 1, ST_COLON);
+    }
     scan->in_key = true;
     begin_text(scan, p + 1, scan->node[scan->depth] >= 0);
     return in_string(scan, p + 1, end);
