@@ -34,7 +34,7 @@ struct ch_journal_control {
 };
 
 struct ch_journal_frame {
-    uint64_t checksum; // SipHash under the file's key of everything behind it
+    uint64_t checksum; // under the file's key, of everything behind it
     uint64_t position;
     uint64_t size;          // bytes of `record`
     unsigned char record[]; // as usage_record.h encodes it
@@ -48,7 +48,7 @@ struct ch_journal_slot {
     alignas(64) _Atomic int64_t id;
     _Atomic uint64_t
         settled_at;    // 1 + position of its record, set before the head moves; 0: none yet
-    uint64_t checksum; // SipHash of everything behind it
+    uint64_t checksum; // likewise
     uint64_t index;    // of the slot, over all loops
     int64_t exchange_id;
     int64_t started_at_ms, key_id, attribution_id, provider_id, request_bytes;

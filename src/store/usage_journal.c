@@ -8,7 +8,6 @@
 
 #include <assert.h>
 #include <limits.h>
-#include <sodium.h>
 #include <stdlib.h>
 
 #define ALIGNMENT    8                   // bytes: where a frame may begin
@@ -41,11 +40,29 @@ struct ch_usage_journal {
     struct loop_state *loops;
 };
 
+static uint64_t fold(uint64_t a, uint64_t b)
+{
+    unsigned __int128 product = (unsigned __int128)a * b;
+    return (uint64_t)product ^ (uint64_t)(product >> 64);
+}
+
+// Finds what a crash or a disk has damaged, and what an earlier layout of the file left behind; the
+// file is as private as the database, so no forger has to be kept out. Sixteen bytes a step by one
+// wide multiplication: a loop does this twice an exchange, where SipHash took eight times as long.
 static uint64_t checksum_of(const struct ch_journal_file *file, const void *bytes, size_t size)
 {
-    uint64_t sum;
-    crypto_shorthash((unsigned char *)&sum, bytes, size, file->key);
-    return sum;
+    uint64_t key[2], word[2], sum = size;
+    const unsigned char *at = bytes;
+    static_assert(sizeof key == CH_JOURNAL_KEY, "the whole key");
+    memcpy(key, file->key, sizeof key);
+    for (; size >= sizeof word; at += sizeof word, size -= sizeof word) {
+        memcpy(word, at, sizeof word);
+        sum = fold(word[0] ^ key[0] ^ sum, word[1] ^ key[1]);
+    }
+    memset(word, 0, sizeof word);
+    memcpy(word, at, size);
+    sum = fold(word[0] ^ key[0] ^ sum, word[1] ^ key[1]);
+    return fold(sum ^ key[1], key[0] | 1);
 }
 
 // Where the frame at or behind `position` begins.
