@@ -13,6 +13,7 @@
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 //   CONNECTING ──> HANDSHAKING ──> OPEN ──> LINGERING
@@ -176,6 +177,10 @@ static void note_end(struct ch_peer *peer, enum ch_peer_end end)
 
 // ---- reading
 
+// Plain reads and writes go to the kernel without the C library's wrappers: in a program with
+// threads these open and close a point of cancellation around each call, and nothing here is ever
+// cancelled.
+
 enum read_result {
     READ_SOME,
     READ_NOTHING,
@@ -187,7 +192,7 @@ static enum read_result read_plain(struct ch_peer *peer, char *into, size_t size
 {
     ssize_t got;
     do
-        got = read(peer->fd, into, size);
+        got = syscall(SYS_read, peer->fd, into, size);
     while (got < 0 && errno == EINTR);
     if (got > 0) {
         *got_out = (size_t)got;
@@ -473,7 +478,7 @@ static ssize_t send_plain(struct ch_peer *peer, const struct iovec *parts, int c
                              .msg_iovlen = (size_t)count};
     ssize_t sent;
     do
-        sent = sendmsg(peer->fd, &message, MSG_NOSIGNAL);
+        sent = syscall(SYS_sendmsg, peer->fd, &message, MSG_NOSIGNAL);
     while (sent < 0 && errno == EINTR);
     if (sent >= 0)
         return sent;

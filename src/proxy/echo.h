@@ -21,8 +21,10 @@ struct echo_guard {
     size_t held;       // bytes at the end of buf that have not been given out
 };
 
+// What a guard compares with, for as long as this process lives.
+uint64_t echo_digest(struct ch_span credential);
 // Credentials shorter than 16 bytes are not guarded: they would match by chance.
-void echo_guard_init(struct echo_guard *guard, struct ch_span credential);
+void echo_guard_init(struct echo_guard *guard, struct ch_span credential, uint64_t its_digest);
 void echo_guard_fini(struct echo_guard *guard);
 // Gives what may pass now: usually `bytes` itself less a tail that might be the front of a
 // credential. Valid until the next call. `is_last`: nothing more comes, so nothing is held back.

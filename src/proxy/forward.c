@@ -203,22 +203,38 @@ static bool anthropic_takes_bearer(const struct exchange *x)
     return value.len == oldest.len && memcmp(value.ptr, oldest.ptr, oldest.len) > 0;
 }
 
+// The first opening of a record checks its MAC; the record is immutable after that.
+static enum ch_err open_credential(struct exchange *x, unsigned char plain[CH_VAULT_PLAIN_MAX],
+                                   size_t *size_out)
+{
+    struct provider_record *provider = x->provider;
+    struct ch_vault_binding binding;
+    struct ch_span sealed = {(const char *)provider->row.sealed, provider->row.sealed_size};
+    if (atomic_load_explicit(&provider->is_proven, memory_order_acquire))
+        return ch_vault_open_again(x->pl->vault, sealed, plain, size_out);
+    ch_provider_binding(&provider->row, &binding);
+    enum ch_err err = ch_vault_open(x->pl->vault, &binding, sealed, plain, size_out);
+    if (err)
+        return err;
+    atomic_store_explicit(&provider->echo_digest,
+                          echo_digest((struct ch_span){(const char *)plain, *size_out}),
+                          memory_order_relaxed);
+    atomic_store_explicit(&provider->is_proven, true, memory_order_release);
+    return CH_OK;
+}
+
 // Opens the credential for this one request. What it leaves on the stack is wiped here; the head
 // that holds it is wiped as soon as it is written.
 static enum ch_err append_credential(struct exchange *x, struct ch_buf *out)
 {
     unsigned char plain[CH_VAULT_PLAIN_MAX];
     size_t size = 0;
-    struct ch_vault_binding binding;
-    ch_provider_binding(&x->provider->row, &binding);
-    enum ch_err err = ch_vault_open(
-        x->pl->vault, &binding,
-        (struct ch_span){(const char *)x->provider->row.sealed, x->provider->row.sealed_size},
-        plain, &size);
+    enum ch_err err = open_credential(x, plain, &size);
     if (err)
         return err;
     struct ch_span credential = {(const char *)plain, size};
-    echo_guard_init(&x->echo, credential);
+    echo_guard_init(&x->echo, credential,
+                    atomic_load_explicit(&x->provider->echo_digest, memory_order_relaxed));
     err = ch_buf_append_span(
         out, ch_provider_credential_field(x->provider->row.type, anthropic_takes_bearer(x)));
     if (!err)

@@ -18,6 +18,10 @@ struct provider_record {
     struct ch_span host_field; // host[:port] as it stands in base_url
     struct ch_span price_prefix;
     bool us_region, eu_region; // hosts that OpenAI bills with a regional uplift (wire.md §4.1)
+    // Set once the sealed credential has been opened with its MAC, which nothing here can spoil any
+    // more; `echo_digest` is known from then on.
+    _Atomic bool is_proven;
+    _Atomic uint64_t echo_digest;
     bool reasoning_is_outside; // xAI counts reasoning beside the output (wire.md §2)
 };
 

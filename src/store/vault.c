@@ -224,6 +224,18 @@ enum ch_err ch_vault_open(struct ch_vault_reader *reader, const struct ch_vault_
     return CH_OK;
 }
 
+enum ch_err ch_vault_open_again(struct ch_vault_reader *reader, struct ch_span sealed,
+                                unsigned char plain_out[CH_VAULT_PLAIN_MAX], size_t *size_out)
+{
+    const unsigned char *iv = (const unsigned char *)sealed.ptr + 1;
+    size_t size;
+    if (!decrypt(reader->cipher, iv, iv + IV_SIZE, sealed.len - 1 - TAG_SIZE - IV_SIZE, plain_out,
+                 &size))
+        return CH_ERR_CORRUPT;
+    *size_out = size;
+    return CH_OK;
+}
+
 static bool is_space(char c)
 {
     return c == ' ' || c == '\t' || c == '\r' || c == '\n';
