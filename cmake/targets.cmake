@@ -11,6 +11,9 @@ add_library(ch_hardening INTERFACE)
 target_compile_options(ch_hardening INTERFACE
   -fstack-protector-strong -fno-common -fPIE
   $<$<CONFIG:Release>:-fcf-protection=full>
+  # No folder of the build machine in the binary: the same sources give the same bytes anywhere.
+  $<$<CONFIG:Release>:-ffile-prefix-map=${PROJECT_BINARY_DIR}/=>
+  $<$<CONFIG:Release>:-ffile-prefix-map=${PROJECT_SOURCE_DIR}/=>
   $<$<AND:$<CONFIG:Release>,$<C_COMPILER_ID:GNU>>:-fstack-clash-protection>)
 target_compile_definitions(ch_hardening INTERFACE $<$<CONFIG:Release>:_FORTIFY_SOURCE=2>)
 target_link_options(ch_hardening INTERFACE -pie -Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack)

@@ -129,6 +129,11 @@ enum ch_err ch_budget_reserve(struct ch_budget_hold *holds, size_t count,
 // repeats one, and one below the highest that fired stays silent.
 struct ch_budget_thresholds ch_budget_settle(struct ch_budget_hold *hold, int64_t cost_nano_usd);
 
+// Adds the cost of an exchange that began before this budget was made and so holds nothing of it.
+// Counts when the period of `admitted_ms` is still the present one. Gives what settlement gives.
+struct ch_budget_thresholds ch_budget_charge(struct ch_budget *budget, int64_t admitted_ms,
+                                             int64_t cost_nano_usd);
+
 // ---- Looking
 
 struct ch_budget_view {

@@ -10,6 +10,8 @@ struct ch_error_body {
     const char *code;        // our own constant word: "model_not_allowed"
     struct ch_span message;  // one or two sentences; escaped here
     const char *request_id;  // "req_…"
+    bool is_spend_limit;     // the dialect's words for a limit in money stand in for type and code
+    int64_t retry_after_ms;  // 0: not said; Gemini has it in the body
 };
 
 // The dialect's own word for a status: OpenAI's and Anthropic's error type, Gemini's status.

@@ -26,20 +26,30 @@ enum ch_endpoint { // stored in usage rows by name
     CH_ENDPOINT_STREAM_GENERATE_CONTENT,
     CH_ENDPOINT_EMBED_CONTENT,
     CH_ENDPOINT_BATCH_EMBED_CONTENTS,
+    CH_ENDPOINT_RESPONSES_COMPACT,
+    CH_ENDPOINT_IMAGES_GENERATIONS,
+    CH_ENDPOINT_IMAGES_EDITS,
+    CH_ENDPOINT_IMAGES_VARIATIONS,
+    CH_ENDPOINT_AUDIO_TRANSCRIPTIONS,
+    CH_ENDPOINT_AUDIO_TRANSLATIONS,
+    CH_ENDPOINT_AUDIO_SPEECH,
 };
-#define CH_ENDPOINTS 14
+#define CH_ENDPOINTS 21
 const char *ch_endpoint_name(enum ch_endpoint endpoint); // "chat_completions" …
 
 enum ch_model_place {
     CH_MODEL_NOWHERE, // listings: no model rule applies
     CH_MODEL_IN_BODY, // top-level JSON member `model`
     CH_MODEL_IN_PATH,
+    CH_MODEL_IN_FORM, // field `model` of a form; the JSON member where the body is JSON
+                      // (takes_json)
 };
 
 enum ch_stream_sign { // what makes a request a streamed one
     CH_STREAM_NEVER,
-    CH_STREAM_BY_BODY, // `"stream": true`
-    CH_STREAM_ALWAYS,  // the path says so
+    CH_STREAM_BY_BODY,   // `"stream": true`, or the form's field
+    CH_STREAM_ALWAYS,    // the path says so
+    CH_STREAM_BY_FORMAT, // `"stream_format": "sse"`
 };
 
 struct ch_route {
@@ -51,6 +61,8 @@ struct ch_route {
     enum ch_usage_form usage_form; // CH_USAGE_NONE: free
     bool takes_include_usage;      // `stream_options.include_usage` makes its stream state usage
     bool is_deployment;            // Azure's /deployments/{D}/…: served by azure providers only
+    // What a POST may carry; the Content-Type says which of them it is.
+    bool takes_json, takes_form;
 };
 
 struct ch_route_match {

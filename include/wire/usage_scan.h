@@ -4,7 +4,8 @@
 //
 // One scan accompanies one response: a plain JSON body is one document, an SSE stream one document
 // per event, a streamed JSON array (Gemini) one document whose elements count as events. Numbers
-// are kept by "last non-null wins" over the whole response (wire.md §2), never added; what is
+// are kept by "last non-null wins" over the whole response (wire.md §2), never added; only a
+// realtime session, a document a server event, adds the usage of its responses up. What is
 // negative, fractional or absurdly large is ignored and the document that said it is not taken for
 // final. Broken JSON in an event is counted and skipped: the observer never stops a stream. No
 // allocation after the plans are built.
@@ -22,26 +23,45 @@ void ch_usage_plans_free(struct ch_usage_plans *plans);
 #define CH_MODEL_TEXT      128
 #define CH_RESPONSE_ID_MAX 80
 
+// Usage of another model than the one that served, billed at that model's price beside the
+// response's own: Anthropic's advisor, the images that a Responses tool made, the writer of an SVG,
+// the transcriber of a realtime session.
+struct ch_usage_side {
+    char model[CH_MODEL_TEXT + 1]; // "": not said
+    enum ch_usage_form form;       // to normalise it by
+    struct ch_usage_raw raw;
+};
+#define CH_USAGE_SIDES_MAX 4 // models beside the one that served
+
 // Private: what was seen of the current event, which is a document or an element of a streamed
 // array.
 struct ch_usage_event {
     bool has_usage, has_bad_count, has_content, has_type, closes_stream;
+    bool has_side, adds_response, adds_side;
     int64_t queries; // web searches it names
 };
 
 // Private: Gemini's list of tokens by modality that is being read.
 struct ch_usage_modalities {
-    int64_t audio_tokens, image_tokens;
+    int64_t audio_tokens, image_tokens, video_tokens;
     int64_t count; // of the element being read
-    bool is_audio, is_image;
+    bool is_audio, is_image, is_video;
 };
 
-// Private: Anthropic's list of iterations. Those of type compaction are not in the totals.
+// Private: Gemini's list of grounding tools.
+struct ch_usage_tools {
+    bool is_search;
+    int64_t count; // of the element being read
+};
+
+// Private: Anthropic's list of iterations. Those of type compaction are not in the totals, nor are
+// those of an advisor, which are another model's.
+#define CH_ITERATION_SLOTS (CH_SLOT_CACHE_WRITE_1H + 1)
 struct ch_usage_iterations {
-    bool is_compaction;
-    int64_t current[CH_SLOT_CACHE_WRITE + 1]; // the element being read, by slot
-    int64_t sum[CH_SLOT_CACHE_WRITE + 1];     // of the compactions of this list
-    int64_t added[CH_SLOT_CACHE_WRITE + 1];   // what raw.slot holds of them already
+    bool is_compaction, is_advisor;
+    int64_t current[CH_ITERATION_SLOTS]; // the element being read, by slot
+    int64_t sum[CH_ITERATION_SLOTS];     // of the compactions of this list
+    int64_t added[CH_ITERATION_SLOTS];   // what raw.slot holds of them already
 };
 
 struct ch_usage_scan {
@@ -53,9 +73,13 @@ struct ch_usage_scan {
                           // usage comes)
     int64_t broken_documents;
     bool has_seen_usage; // the last usage that was stated is well-formed
-    bool is_complete; // the provider's final usage was seen (terminal event, last chunk, plain
-                      // body)
-    bool is_error;    // a document was an error object (`error` member, `"type":"error"`)
+    bool is_complete;    // the provider's final usage was seen (terminal event, last chunk, plain
+                         // body)
+    bool is_error;       // a document was an error object (`error` member, `"type":"error"`)
+    // Billed beside the raw usage, unless that states a cost, which is the whole.
+    struct ch_usage_side sides[CH_USAGE_SIDES_MAX];
+    unsigned side_count;
+    bool has_lost_sides; // there were more of them: the cost is not whole
 
     // Facts of the current document, valid between its end and the next feed. The one event that
     // our own include_usage produced has usage_is_object, has_choices and not has_choice (wire.md
@@ -77,7 +101,10 @@ struct ch_usage_scan {
     bool is_byok;
     int64_t cost_nano, upstream_cost_nano; // -1: not stated
     struct ch_usage_modalities list;
+    struct ch_usage_tools tools;
     struct ch_usage_iterations iterations;
+    struct ch_usage_side side;       // the one being read
+    int64_t session[CH_USAGE_SLOTS]; // of a realtime session: what its responses add up to
 };
 
 void ch_usage_scan_init(struct ch_usage_scan *scan, const struct ch_usage_plans *plans,

@@ -358,18 +358,21 @@ static bool reserve(struct ch_budget_hold *hold, const struct ch_budget_estimate
     return true;
 }
 
-// Turns the reservation into cost. Nothing is left to do where the period has gone.
+// Turns the reservation into cost. Nothing is left to do where the period has gone. A charge can be
+// the first that its period sees.
 static void release(const struct ch_budget_hold *hold, int64_t cost)
 {
     struct cell_value from, to;
+    int64_t held;
     do {
         from = cell_load(&hold->budget->held);
-        if (from.end_ms != hold->period_end_ms || from.nano_usd == SATURATED)
+        held = from.end_ms < hold->period_end_ms ? 0 : from.nano_usd;
+        if (from.end_ms > hold->period_end_ms || held == SATURATED)
             return;
-        to = from;
-        to.nano_usd = add_saturating(from.nano_usd - hold->nano_usd, cost);
+        to.end_ms = hold->period_end_ms;
+        to.nano_usd = add_saturating(held - hold->nano_usd, cost);
     } while (!cell_swap(&hold->budget->held, from, to));
-    CH_ASSERT(from.nano_usd >= hold->nano_usd);
+    CH_ASSERT(held >= hold->nano_usd);
 }
 
 // Gives the spend of the hold's period after it, or -1 when that period has gone.
@@ -451,6 +454,15 @@ struct ch_budget_thresholds ch_budget_settle(struct ch_budget_hold *hold, int64_
     int64_t spent = cost > 0 ? spend(hold, cost) : -1;
     hold->budget = NULL;
     return spent < 0 ? none : fire(budget, hold->period_end_ms, spent);
+}
+
+struct ch_budget_thresholds ch_budget_charge(struct ch_budget *budget, int64_t admitted_ms,
+                                             int64_t cost_nano_usd)
+{
+    struct ch_budget_hold hold = {
+        .budget = budget,
+        .period_end_ms = ch_budget_interval(budget->period, budget->zone, admitted_ms).end_ms};
+    return ch_budget_settle(&hold, cost_nano_usd);
 }
 
 // ---- Looking

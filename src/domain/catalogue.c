@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "domain/catalogue.h"
+#include "catalogue_private.h"
+
 #include "domain/model_rule.h"
-#include "catalogue_key.h"
 
 #include "base/id.h"
 #include "base/secret.h"
@@ -12,51 +12,11 @@
 
 // The catalogue of 2026-08-01 needs 6 for its richest model.
 #define RATE_CARDS_MAX 32
-// OpenAI's and Anthropic's price of a web search (wire.md §4.2); the gpt-5 rows lack it.
-#define SEARCH_DEFAULT_FEMTO (CH_FEMTO_PER_USD / 100)
-// What a sum saturates at: the largest amount, in femto-USD.
-#define FEMTO_CAP ((ch_femto_sum)INT64_MAX * CH_FEMTO_PER_NANO)
-
-// The prices of one tier above one size of input. Absent ones are -1.
-struct rate_card {
-    int64_t above_tokens;
-    enum ch_tier tier;
-    int64_t femto[CH_TOKEN_CLASSES];
-};
-
-struct ch_price {
-    char *model;
-    size_t model_len;
-    struct rate_card *cards; // largest threshold first, in it the plain tier last
-    size_t card_count;
-    int64_t max_output_tokens;
-    int64_t search_femto;             // -1: not known
-    bool is_search_per_prompt;        // any number of searches of an exchange costs one
-    bool is_threshold_inclusive;      // xAI: a threshold is reached, not passed
-    int64_t geo_us, fast;             // thousandths, on tokens
-    int64_t regional_us, regional_eu; // thousandths, on everything
-};
-
-struct slot {
-    uint64_t hash;
-    const struct ch_price *price; // NULL: free
-};
-
-struct ch_catalogue {
-    char version[24]; // date, '-', eight hex digits
-    char *text;       // the document, for listing
-    size_t text_len;
-    struct ch_price *prices; // sorted by model
-    size_t price_count;
-    struct slot *slots; // open addressing, at most half full
-    size_t slot_mask;
-};
-
 // ---- load: one model
 
 struct loading {
     const char *model, *key; // named in the reason
-    struct rate_card cards[RATE_CARDS_MAX];
+    struct ch_rate_card cards[RATE_CARDS_MAX];
     size_t card_count;
     struct ch_price *price;
     struct ch_why *why;
@@ -68,16 +28,16 @@ static enum ch_err fail(const struct loading *l, const char *what)
                       what);
 }
 
-static struct rate_card *card_of(struct loading *l, const struct ch_price_key *key)
+static struct ch_rate_card *card_of(struct loading *l, const struct ch_price_key *key)
 {
     for (size_t i = 0; i < l->card_count; i++)
         if (l->cards[i].above_tokens == key->above_tokens && l->cards[i].tier == key->tier)
             return &l->cards[i];
     if (l->card_count == RATE_CARDS_MAX)
         return NULL;
-    struct rate_card *card = &l->cards[l->card_count++];
-    *card = (struct rate_card){.above_tokens = key->above_tokens, .tier = key->tier};
-    for (int i = 0; i < CH_TOKEN_CLASSES; i++)
+    struct ch_rate_card *card = &l->cards[l->card_count++];
+    *card = (struct ch_rate_card){.above_tokens = key->above_tokens, .tier = key->tier};
+    for (unsigned i = 0; i < CH_RATES; i++)
         card->femto[i] = -1;
     return card;
 }
@@ -90,14 +50,16 @@ static enum ch_err read_rate(struct loading *l, const json_t *value)
         return fail(l, "is not a known key");
     if (ch_price_read(value, &femto))
         return fail(l, "is not a price: write USD per unit, as in \"0.0000025\"");
-    if (!key.is_token)
+    if (!key.is_token) {
+        l->price->unit_femto[key.unit] = femto;
         return CH_OK;
+    }
     if (femto > CH_PRICE_TOKEN_MAX_FEMTO)
         return fail(l, "is above 0.01 USD per token");
-    struct rate_card *card = card_of(l, &key);
+    struct ch_rate_card *card = card_of(l, &key);
     if (!card)
         return fail(l, "is one threshold or tier too many");
-    card->femto[key.token_class] = femto;
+    card->femto[key.rate] = femto;
     return CH_OK;
 }
 
@@ -119,12 +81,22 @@ static enum ch_err read_billing_unit(struct loading *l, const json_t *value)
     return CH_OK;
 }
 
-static enum ch_err read_max_output(struct loading *l, const json_t *value)
+static enum ch_err read_max(struct loading *l, const json_t *value, int64_t *tokens_out)
 {
     if (!json_is_integer(value) || json_integer_value(value) < 0)
         return fail(l, "is not a whole number");
-    l->price->max_output_tokens = json_integer_value(value);
+    *tokens_out = json_integer_value(value);
     return CH_OK;
+}
+
+static enum ch_err read_max_input(struct loading *l, const json_t *value)
+{
+    return read_max(l, value, &l->price->max_input_tokens);
+}
+
+static enum ch_err read_max_output(struct loading *l, const json_t *value)
+{
+    return read_max(l, value, &l->price->max_output_tokens);
 }
 
 static enum ch_err read_inclusive(struct loading *l, const json_t *value)
@@ -177,6 +149,7 @@ static read_fn reader_of(const char *key)
         read_fn read;
     } readers[] = {
         {"mode", read_mode},
+        {"max_input_tokens", read_max_input},
         {"max_output_tokens", read_max_output},
         {"threshold_inclusive", read_inclusive},
         {"search_context_cost_per_query", read_searches},
@@ -194,7 +167,7 @@ static read_fn reader_of(const char *key)
 
 static int compare_cards(const void *a, const void *b)
 {
-    const struct rate_card *x = a, *y = b;
+    const struct ch_rate_card *x = a, *y = b;
     if (x->above_tokens != y->above_tokens)
         return x->above_tokens < y->above_tokens ? 1 : -1;
     return (int)y->tier - (int)x->tier;
@@ -211,14 +184,17 @@ static enum ch_err keep_cards(struct loading *l)
     return CH_OK;
 }
 
-static enum ch_err read_model(const char *model, json_t *members, struct ch_price *price,
-                              struct ch_why *why)
+enum ch_err ch_price_read_model(const char *model, json_t *members, struct ch_price *price,
+                                struct ch_why *why)
 {
     if (!ch_model_name_is_valid(ch_span_of(model)) || !json_is_object(members))
         return ch_why_set(why, CH_ERR_INVALID,
                           "prices: model \"%.64s\" is not a name and an object", model);
     price->model_len = strlen(model);
+    price->is_sized = strstr(model, "-x-") != NULL;
     price->search_femto = -1;
+    for (int i = 0; i < CH_PRICE_UNITS; i++)
+        price->unit_femto[i] = -1;
     price->geo_us = price->fast = price->regional_us = price->regional_eu = CH_PERMILLE;
     price->model = ch_zstrdup(model);
     if (!price->model)
@@ -249,48 +225,49 @@ static uint64_t hash_name(struct ch_span prefix, struct ch_span model)
     return hash_more(hash_more(UINT64_C(0xcbf29ce484222325), prefix), model);
 }
 
-static enum ch_err build_index(struct ch_catalogue *c)
-{
-    size_t slots = 16;
-    while (slots < 2 * c->price_count)
-        slots *= 2;
-    c->slots = ch_zcalloc(slots, sizeof *c->slots);
-    if (!c->slots)
-        return CH_ERR_NOMEM;
-    c->slot_mask = slots - 1;
-    for (size_t i = 0; i < c->price_count; i++) {
-        const struct ch_price *price = &c->prices[i];
-        uint64_t hash =
-            hash_name((struct ch_span){0}, (struct ch_span){price->model, price->model_len});
-        size_t at = hash & c->slot_mask;
-        while (c->slots[at].price)
-            at = (at + 1) & c->slot_mask;
-        c->slots[at] = (struct slot){hash, price};
-    }
-    return CH_OK;
-}
-
 static int compare_prices(const void *a, const void *b)
 {
     const struct ch_price *x = a, *y = b;
     return strcmp(x->model, y->model);
 }
 
+enum ch_err ch_price_index_build(struct ch_price_index *index)
+{
+    size_t slots = 16;
+    qsort(index->prices, index->count, sizeof *index->prices, compare_prices);
+    while (slots < 2 * index->count)
+        slots *= 2;
+    index->slots = ch_zcalloc(slots, sizeof *index->slots);
+    if (!index->slots)
+        return CH_ERR_NOMEM;
+    index->slot_mask = slots - 1;
+    for (size_t i = 0; i < index->count; i++) {
+        const struct ch_price *price = &index->prices[i];
+        uint64_t hash =
+            hash_name((struct ch_span){0}, (struct ch_span){price->model, price->model_len});
+        size_t at = hash & index->slot_mask;
+        while (index->slots[at].price)
+            at = (at + 1) & index->slot_mask;
+        index->slots[at] = (struct ch_price_slot){hash, price};
+    }
+    return CH_OK;
+}
+
 static enum ch_err read_models(struct ch_catalogue *c, json_t *models, struct ch_why *why)
 {
-    c->prices = ch_zcalloc(json_object_size(models), sizeof *c->prices);
-    if (!c->prices)
+    c->list.prices = ch_zcalloc(json_object_size(models), sizeof *c->list.prices);
+    if (!c->list.prices)
         return CH_ERR_NOMEM;
     const char *model;
     json_t *members;
     json_object_foreach(models, model, members)
     {
-        enum ch_err err = read_model(model, members, &c->prices[c->price_count++], why);
+        enum ch_err err =
+            ch_price_read_model(model, members, &c->list.prices[c->list.count++], why);
         if (err)
             return err;
     }
-    qsort(c->prices, c->price_count, sizeof *c->prices, compare_prices);
-    return build_index(c);
+    return ch_price_index_build(&c->list);
 }
 
 static enum ch_err read_document(struct ch_catalogue *c, json_t *root, struct ch_why *why)
@@ -334,16 +311,22 @@ enum ch_err ch_catalogue_load(struct ch_span json, struct ch_catalogue **catalog
     return err == CH_ERR_NOMEM ? ch_why_set(why, err, "prices: out of memory") : err;
 }
 
+static void fini_index(struct ch_price_index *index)
+{
+    for (size_t i = 0; i < index->count; i++) {
+        ch_zfree(index->prices[i].model);
+        ch_zfree(index->prices[i].cards);
+    }
+    ch_zfree(index->prices);
+    ch_zfree(index->slots);
+}
+
 void ch_catalogue_free(struct ch_catalogue *c)
 {
     if (!c)
         return;
-    for (size_t i = 0; i < c->price_count; i++) {
-        ch_zfree(c->prices[i].model);
-        ch_zfree(c->prices[i].cards);
-    }
-    ch_zfree(c->prices);
-    ch_zfree(c->slots);
+    fini_index(&c->list);
+    fini_index(&c->contracts);
     ch_zfree(c->text);
     ch_zfree(c);
 }
@@ -355,7 +338,7 @@ const char *ch_catalogue_version(const struct ch_catalogue *c)
 
 size_t ch_catalogue_size(const struct ch_catalogue *c)
 {
-    return c->price_count;
+    return c->list.count;
 }
 
 // ---- look-up
@@ -367,14 +350,44 @@ static bool is_named(const struct ch_price *price, struct ch_span prefix, struct
            (model.len == 0 || memcmp(price->model + prefix.len, model.ptr, model.len) == 0);
 }
 
-static const struct ch_price *find_exact(const struct ch_catalogue *c, struct ch_span prefix,
+// What a look-up is for: the list, or the contract prices of a provider at an instant.
+struct search {
+    const struct ch_price_index *index;
+    int64_t provider_id, at_ms;
+};
+
+// The narrower price wins: this provider's own over every provider's, then the later one.
+static bool is_better(const struct ch_price *price, const struct ch_price *than)
+{
+    if (!than)
+        return true;
+    if ((price->provider_id == 0) != (than->provider_id == 0))
+        return price->provider_id != 0;
+    return price->valid_from_ms > than->valid_from_ms;
+}
+
+static bool is_valid_for(const struct ch_price *price, const struct search *search)
+{
+    return (price->provider_id == 0 || price->provider_id == search->provider_id) &&
+           price->valid_from_ms <= search->at_ms;
+}
+
+static const struct ch_price *find_exact(const struct search *search, struct ch_span prefix,
                                          struct ch_span model)
 {
+    const struct ch_price_index *index = search->index;
+    const struct ch_price *best = NULL;
     uint64_t hash = hash_name(prefix, model);
-    for (size_t at = hash & c->slot_mask; c->slots[at].price; at = (at + 1) & c->slot_mask)
-        if (c->slots[at].hash == hash && is_named(c->slots[at].price, prefix, model))
-            return c->slots[at].price;
-    return NULL;
+    if (index->count == 0)
+        return NULL;
+    for (size_t at = hash & index->slot_mask; index->slots[at].price;
+         at = (at + 1) & index->slot_mask) {
+        const struct ch_price *price = index->slots[at].price;
+        if (index->slots[at].hash == hash && is_named(price, prefix, model) &&
+            is_valid_for(price, search) && is_better(price, best))
+            best = price;
+    }
+    return best;
 }
 
 // Whether `text` ends in a date of this pattern, d standing for a digit.
@@ -409,17 +422,45 @@ static struct ch_span without_tuning(struct ch_span model)
     return colon ? (struct ch_span){model.ptr, (size_t)(colon - model.ptr)} : model;
 }
 
-static const struct ch_price *find_under(const struct ch_catalogue *c, struct ch_span prefix,
+static const struct ch_price *find_under(const struct search *search, struct ch_span prefix,
                                          struct ch_span model)
 {
-    const struct ch_price *price = find_exact(c, prefix, model);
+    const struct ch_price *price = find_exact(search, prefix, model);
     struct ch_span shorter = without_date(model);
     if (!price && shorter.len < model.len)
-        price = find_exact(c, prefix, shorter);
+        price = find_exact(search, prefix, shorter);
     shorter = without_tuning(model);
     if (!price && shorter.len < model.len)
-        price = find_exact(c, prefix, shorter);
+        price = find_exact(search, prefix, shorter);
     return price;
+}
+
+static const struct ch_price *find_listed(const struct ch_catalogue *c, struct ch_span prefix,
+                                          struct ch_span model)
+{
+    const struct search list = {.index = &c->list};
+    const struct ch_price *price = find_under(&list, prefix, model);
+    if (!price && prefix.len > 0 && ch_price_has_prefix(model))
+        price = find_under(&list, (struct ch_span){0}, model);
+    return price;
+}
+
+// A contract may name a model with the provider's prefix or without.
+static const struct ch_price *find_contract(const struct ch_catalogue *c,
+                                            const struct ch_price_query *query,
+                                            struct ch_span prefix, struct ch_span model)
+{
+    const struct search search = {&c->contracts, query->provider_id, query->at_ms};
+    const struct ch_price *price = find_under(&search, prefix, model);
+    struct ch_span sizes = ch_span_sub(prefix, query->prefix.len); // "hd/1024-x-1024/", mostly ""
+    return price || query->prefix.len == 0 ? price : find_under(&search, sizes, model);
+}
+
+static const struct ch_price *find_in(const struct ch_catalogue *c,
+                                      const struct ch_price_query *query, bool is_contract,
+                                      struct ch_span prefix, struct ch_span model)
+{
+    return is_contract ? find_contract(c, query, prefix, model) : find_listed(c, prefix, model);
 }
 
 const struct ch_price *ch_catalogue_find(const struct ch_catalogue *c, struct ch_span prefix,
@@ -427,15 +468,73 @@ const struct ch_price *ch_catalogue_find(const struct ch_catalogue *c, struct ch
 {
     if (model.len == 0 || model.len > CH_MODEL_NAME_MAX)
         return NULL;
-    const struct ch_price *price = find_under(c, prefix, model);
-    if (!price && prefix.len > 0 && ch_price_has_prefix(model))
-        price = find_under(c, (struct ch_span){0}, model);
+    return find_listed(c, prefix, model);
+}
+
+// ---- look-up of images, whose prices are kept by quality and size
+
+#define SIZED_PREFIX_MAX 96 // bytes: the longest prefix, quality and two sides
+
+// "azure/" → "azure/hd/1024-x-1024/"; without a quality "azure/1024-x-1024/".
+static const struct ch_price *find_sized(const struct ch_catalogue *c,
+                                         const struct ch_price_query *query, bool is_contract,
+                                         struct ch_span model, const struct ch_usage *usage,
+                                         const char *quality)
+{
+    char text[SIZED_PREFIX_MAX];
+    int len = snprintf(text, sizeof text, "%.*s%s%s%d-x-%d/", CH_SPAN_ARG(query->prefix), quality,
+                       quality[0] ? "/" : "",
+                       usage->image_width ? usage->image_width : CH_IMAGE_DEFAULT_SIDE,
+                       usage->image_height ? usage->image_height : CH_IMAGE_DEFAULT_SIDE);
+    if (len < 0 || (size_t)len >= sizeof text)
+        return NULL;
+    return find_in(c, query, is_contract, (struct ch_span){text, (size_t)len}, model);
+}
+
+// Where no quality was said the dearer one is taken; DALL·E 3, which has no "high", makes standard
+// ones then, and DALL·E 2 knows none.
+static const struct ch_price *find_image(const struct ch_catalogue *c,
+                                         const struct ch_price_query *query, bool is_contract,
+                                         struct ch_span model, const struct ch_usage *usage)
+{
+    bool is_auto = usage->image_quality == CH_IMAGE_AUTO;
+    const char *const qualities[] = {
+        is_auto ? "high" : ch_image_quality_name(usage->image_quality),
+        is_auto ? "standard" : "",
+        "",
+    };
+    const struct ch_price *price = NULL;
+    for (size_t i = 0; i < sizeof qualities / sizeof *qualities && !price; i++)
+        price = find_sized(c, query, is_contract, model, usage, qualities[i]);
     return price;
+}
+
+const struct ch_price *ch_catalogue_find_for(const struct ch_catalogue *c,
+                                             const struct ch_price_query *query,
+                                             struct ch_span model, const struct ch_usage *usage)
+{
+    if (model.len == 0 || model.len > CH_MODEL_NAME_MAX)
+        return NULL;
+    for (int is_contract = 1; is_contract >= 0; is_contract--) {
+        const struct ch_price *sized = NULL;
+        const struct ch_price *plain = find_in(c, query, is_contract, query->prefix, model);
+        if (usage && usage->images > 0 &&
+            !(plain && ch_price_takes_tokens(plain) && ch_usage_has_tokens(usage)))
+            sized = find_image(c, query, is_contract, model, usage);
+        if (sized || plain)
+            return sized ? sized : plain;
+    }
+    return NULL;
 }
 
 const char *ch_price_model(const struct ch_price *price)
 {
     return price->model;
+}
+
+int64_t ch_price_max_input_tokens(const struct ch_price *price)
+{
+    return price->max_input_tokens;
 }
 
 int64_t ch_price_max_output_tokens(const struct ch_price *price)
@@ -455,8 +554,8 @@ ch_catalogue_each(const struct ch_catalogue *c,
     const json_t *models = json_object_get(root, "models");
     struct ch_buf line;
     ch_buf_init(&line, CH_CATALOGUE_MAX_BYTES);
-    for (size_t i = 0; i < c->price_count && !err; i++) {
-        const char *model = c->prices[i].model;
+    for (size_t i = 0; i < c->list.count && !err; i++) {
+        const char *model = c->list.prices[i].model;
         ch_buf_clear(&line);
         err = ch_price_dump_json(json_object_get(models, model), JSON_COMPACT, &line);
         if (!err)
@@ -465,109 +564,4 @@ ch_catalogue_each(const struct ch_catalogue *c,
     ch_buf_fini(&line);
     json_decref(root);
     return err;
-}
-
-// ---- cost
-
-static bool is_above(const struct ch_price *price, int64_t tokens, int64_t threshold)
-{
-    return threshold == 0 || tokens > threshold ||
-           (price->is_threshold_inclusive && tokens == threshold);
-}
-
-// The class's own price: at the largest threshold passed, there in the tier served, else the plain
-// one; then at the next threshold. -1: none. `other_tier_out` is set when the plain price had to
-// stand for the tier served.
-static int64_t own_rate(const struct ch_price *price, const struct ch_usage *usage,
-                        enum ch_token_class token_class, bool *other_tier_out)
-{
-    for (size_t i = 0; i < price->card_count; i++) {
-        const struct rate_card *card = &price->cards[i];
-        bool applies = card->tier == usage->tier || card->tier == CH_TIER_STANDARD;
-        if (!applies || card->femto[token_class] < 0 ||
-            !is_above(price, usage->threshold_tokens, card->above_tokens))
-            continue;
-        *other_tier_out = card->tier != usage->tier;
-        return card->femto[token_class];
-    }
-    return -1;
-}
-
-// What stands in for a class without a price of its own; see ch_price_cost in the header.
-static const struct {
-    enum ch_token_class instead; // itself: nothing does
-    int factor;
-    bool is_billed_so;
-} stand_ins[CH_TOKEN_CLASSES] = {
-    [CH_TOKENS_INPUT] = {CH_TOKENS_INPUT, 1, false},
-    [CH_TOKENS_CACHE_READ] = {CH_TOKENS_INPUT, 1, false},
-    [CH_TOKENS_CACHE_WRITE_5M] = {CH_TOKENS_INPUT, 1, false},
-    [CH_TOKENS_CACHE_WRITE_1H] = {CH_TOKENS_INPUT, 2, false},
-    [CH_TOKENS_AUDIO_IN] = {CH_TOKENS_INPUT, 1, false},
-    [CH_TOKENS_IMAGE_IN] = {CH_TOKENS_INPUT, 1, true},
-    [CH_TOKENS_OUTPUT] = {CH_TOKENS_OUTPUT, 1, false},
-    [CH_TOKENS_REASONING] = {CH_TOKENS_OUTPUT, 1, true},
-    [CH_TOKENS_AUDIO_OUT] = {CH_TOKENS_OUTPUT, 1, false},
-    [CH_TOKENS_IMAGE_OUT] = {CH_TOKENS_OUTPUT, 1, false},
-};
-
-static int64_t rate_of(const struct ch_price *price, const struct ch_usage *usage,
-                       enum ch_token_class token_class, bool *fallback)
-{
-    bool other_tier = false;
-    int64_t femto = own_rate(price, usage, token_class, &other_tier);
-    if (femto < 0) {
-        femto = own_rate(price, usage, stand_ins[token_class].instead, &other_tier);
-        *fallback |= femto < 0 || !stand_ins[token_class].is_billed_so;
-        femto *= stand_ins[token_class].factor;
-    }
-    *fallback |= other_tier;
-    return femto > 0 ? femto : 0;
-}
-
-static ch_femto_sum cap(ch_femto_sum femto)
-{
-    return femto < FEMTO_CAP ? femto : FEMTO_CAP;
-}
-
-static ch_femto_sum token_cost(const struct ch_price *price, const struct ch_usage *usage,
-                               bool *fallback)
-{
-    ch_femto_sum sum = 0;
-    for (int i = 0; i < CH_TOKEN_CLASSES; i++)
-        if (usage->tokens[i] > 0)
-            sum = cap(sum + (ch_femto_sum)usage->tokens[i] *
-                                rate_of(price, usage, (enum ch_token_class)i, fallback));
-    return sum;
-}
-
-static ch_femto_sum search_cost(const struct ch_price *price, const struct ch_usage *usage,
-                                bool *fallback)
-{
-    if (usage->searches <= 0)
-        return 0;
-    int64_t billed = price->is_search_per_prompt ? 1 : usage->searches;
-    bool is_known = price->search_femto >= 0;
-    *fallback |= !is_known;
-    return cap((ch_femto_sum)billed * (is_known ? price->search_femto : SEARCH_DEFAULT_FEMTO));
-}
-
-struct ch_cost ch_price_cost(const struct ch_price *price, const struct ch_usage *usage)
-{
-    struct ch_cost cost = {.nano_usd = usage->stated_cost_nano};
-    if (usage->stated_cost_nano >= 0)
-        return cost;
-    ch_femto_sum tokens = token_cost(price, usage, &cost.fallback);
-    ch_femto_sum searches = search_cost(price, usage, &cost.fallback);
-    int64_t on_tokens = (usage->us_region ? price->geo_us : CH_PERMILLE) *
-                        (usage->is_fast ? price->fast : CH_PERMILLE);
-    int64_t on_all = usage->us_region   ? price->regional_us
-                     : usage->eu_region ? price->regional_eu
-                                        : CH_PERMILLE;
-    // Less than 2^125: two capped sums, multipliers of at most 10 each. The one division drops
-    // parts of a femto-USD, which cannot change the rounding to nano-USD.
-    const ch_femto_sum token_scale = CH_PERMILLE * CH_PERMILLE;
-    ch_femto_sum sum = (tokens * on_tokens + searches * token_scale) * on_all;
-    cost.nano_usd = ch_money_round(sum / (token_scale * CH_PERMILLE));
-    return cost;
 }

@@ -57,9 +57,9 @@ static int64_t cut_threshold(struct ch_span *name)
     return thousands * 1000;
 }
 
-static bool is_token_stem(struct ch_span stem, enum ch_token_class *class_out)
+static bool is_token_stem(struct ch_span stem, unsigned *rate_out)
 {
-    static const char *const stems[CH_TOKEN_CLASSES] = {
+    static const char *const stems[CH_RATES] = {
         [CH_TOKENS_INPUT] = "input_cost_per_token",
         [CH_TOKENS_CACHE_READ] = "cache_read_input_token_cost",
         [CH_TOKENS_CACHE_WRITE_5M] = "cache_creation_input_token_cost",
@@ -70,47 +70,52 @@ static bool is_token_stem(struct ch_span stem, enum ch_token_class *class_out)
         [CH_TOKENS_REASONING] = "output_cost_per_reasoning_token",
         [CH_TOKENS_AUDIO_OUT] = "output_cost_per_audio_token",
         [CH_TOKENS_IMAGE_OUT] = "output_cost_per_image_token",
+        [CH_TOKEN_CLASSES + CH_PART_CACHE_READ_AUDIO] = "cache_read_input_audio_token_cost",
+        [CH_TOKEN_CLASSES + CH_PART_CACHE_READ_IMAGE] = "cache_read_input_image_token_cost",
+        [CH_TOKEN_CLASSES + CH_PART_VIDEO_IN] = "input_cost_per_video_token",
+        [CH_TOKEN_CLASSES + CH_PART_VIDEO_OUT] = "output_cost_per_video_token",
     };
-    for (int i = 0; i < CH_TOKEN_CLASSES; i++) {
+    for (unsigned i = 0; i < CH_RATES; i++) {
         if (ch_span_eq(stem, ch_span_of(stems[i]))) {
-            *class_out = (enum ch_token_class)i;
+            *rate_out = i;
             return true;
         }
     }
     return false;
 }
 
-// Kept for listing and for the units to come; also token prices that no class of ours can tell
-// apart.
-static bool is_unit_stem(struct ch_span stem)
+// Prices of other things than tokens; those of UNIT_NONE are kept for listing.
+static bool is_unit_stem(struct ch_span stem, enum ch_price_unit *unit_out)
 {
-    static const char *const stems[] = {
-        "input_cost_per_image",
-        "output_cost_per_image",
-        "input_cost_per_pixel",
-        "output_cost_per_pixel",
-        "input_cost_per_second",
-        "output_cost_per_second",
-        "input_cost_per_character",
-        "output_cost_per_character",
-        "input_cost_per_query",
-        "input_cost_per_request",
-        "input_cost_per_audio_per_second",
-        "input_cost_per_video_per_second",
-        "output_cost_per_video_per_second",
-        "input_cost_per_video_token",
-        "output_cost_per_video_token",
-        "cache_read_input_audio_token_cost",
-        "cache_read_input_image_token_cost",
-        "citation_cost_per_token",
-        "ocr_cost_per_page",
-        "annotation_cost_per_page",
-        "code_interpreter_cost_per_session",
-        "google_maps_grounding_cost_per_query",
+    static const struct {
+        const char *stem;
+        enum ch_price_unit unit;
+    } stems[] = {
+        {"input_cost_per_image", CH_UNIT_IMAGE_IN},
+        {"output_cost_per_image", CH_UNIT_IMAGE_OUT},
+        {"input_cost_per_pixel", CH_UNIT_PIXEL_IN},
+        {"output_cost_per_pixel", CH_UNIT_PIXEL_OUT},
+        {"input_cost_per_second", CH_UNIT_SECOND_IN},
+        {"output_cost_per_second", CH_UNIT_SECOND_OUT},
+        {"input_cost_per_character", CH_UNIT_CHARACTER_IN},
+        {"output_cost_per_character", CH_UNIT_CHARACTER_OUT},
+        {"input_cost_per_query", CH_UNIT_NONE},
+        {"input_cost_per_request", CH_UNIT_NONE},
+        {"input_cost_per_audio_per_second", CH_UNIT_NONE},
+        {"input_cost_per_video_per_second", CH_UNIT_NONE},
+        {"output_cost_per_video_per_second", CH_UNIT_NONE},
+        {"citation_cost_per_token", CH_UNIT_NONE},
+        {"ocr_cost_per_page", CH_UNIT_NONE},
+        {"annotation_cost_per_page", CH_UNIT_NONE},
+        {"code_interpreter_cost_per_session", CH_UNIT_NONE},
+        {"google_maps_grounding_cost_per_query", CH_UNIT_NONE},
     };
-    for (size_t i = 0; i < sizeof stems / sizeof *stems; i++)
-        if (ch_span_eq(stem, ch_span_of(stems[i])))
+    for (size_t i = 0; i < sizeof stems / sizeof *stems; i++) {
+        if (ch_span_eq(stem, ch_span_of(stems[i].stem))) {
+            *unit_out = stems[i].unit;
             return true;
+        }
+    }
     return false;
 }
 
@@ -119,9 +124,11 @@ bool ch_price_key_parse(struct ch_span name, struct ch_price_key *key_out)
     struct ch_price_key key = {0};
     key.tier = cut_tier(&name); // each cuts the end that it understands: the order matters
     key.above_tokens = cut_threshold(&name);
-    key.is_token = is_token_stem(name, &key.token_class);
-    if (!key.is_token && !is_unit_stem(name))
+    key.is_token = is_token_stem(name, &key.rate);
+    if (!key.is_token && !is_unit_stem(name, &key.unit))
         return false;
+    if (key.above_tokens || key.tier != CH_TIER_STANDARD)
+        key.unit = CH_UNIT_NONE;
     *key_out = key;
     return true;
 }
@@ -153,6 +160,16 @@ enum ch_err ch_price_read(const json_t *value, int64_t *femto_usd_out)
     // Seventeen digits carry the double whole; the rounding to 1e-13 USD takes its noise away.
     snprintf(text, sizeof text, "%.17g", json_number_value(value));
     return ch_money_parse_femto(ch_span_of(text), femto_usd_out);
+}
+
+enum ch_err ch_price_read_count(const json_t *value, int64_t *count_out)
+{
+    char text[32];
+    if (!json_is_number(value))
+        return CH_ERR_INVALID;
+    // A whole number is written without its fraction by this format, any other is refused below.
+    snprintf(text, sizeof text, "%.17g", json_number_value(value));
+    return ch_span_to_int64(ch_span_of(text), count_out);
 }
 
 enum ch_err ch_price_read_multiplier(const json_t *value, int64_t *permille_out)
@@ -352,14 +369,15 @@ static enum ch_err take_multipliers(struct import *im, const char *key, json_t *
     return CH_OK;
 }
 
+#define THRESHOLD_MAX 999999000 // tokens: six digits of thousands, as the grammar of keys has them
+
 // One element of tiered_pricing: the prices of an input in (lo, hi]. It says the same as keys with
 // the threshold lo, so it becomes such keys.
 static enum ch_err take_range(struct import *im, json_t *element)
 {
     json_t *range = json_object_get(element, "range"), *value;
-    double lo = json_number_value(json_array_get(range, 0));
-    int thousands = lo > 0 && lo < 1e9 ? (int)(lo / 1000) : 0;
-    if (!range || lo != thousands * 1000.0)
+    int64_t lo;
+    if (ch_price_read_count(json_array_get(range, 0), &lo) || lo % 1000 != 0 || lo > THRESHOLD_MAX)
         return refuse(im, "tiered_pricing", "has a range that does not begin at whole thousands");
     const char *name;
     enum ch_err err = CH_OK;
@@ -368,9 +386,9 @@ static enum ch_err take_range(struct import *im, json_t *element)
         char key[128] = "";
         if (strcmp(name, "range") == 0)
             continue;
-        if (thousands)
-            snprintf(key, sizeof key, "%.96s_above_%dk_tokens", name, thousands);
-        err = take_price(im, thousands ? key : name, value);
+        if (lo)
+            snprintf(key, sizeof key, "%.96s_above_%dk_tokens", name, (int)(lo / 1000));
+        err = take_price(im, lo ? key : name, value);
         if (err)
             return err;
     }
@@ -391,16 +409,18 @@ static enum ch_err take_ranges(struct import *im, const char *key, json_t *value
     return CH_OK;
 }
 
+#define COUNT_MAX INT64_C(1000000000000) // of tokens; more is nonsense
+
 static enum ch_err take_text(struct import *im, const char *key, json_t *value)
 {
     return json_is_string(value) ? put(im->to, key, json_string(json_string_value(value))) : CH_OK;
 }
 
-// Some counts are written 2000000.0.
 static enum ch_err take_count(struct import *im, const char *key, json_t *value)
 {
-    double count = json_number_value(value);
-    return count >= 1 && count < 1e12 ? put(im->to, key, json_integer((json_int_t)count)) : CH_OK;
+    int64_t count;
+    bool is_known = ch_price_read_count(value, &count) == CH_OK && count > 0 && count < COUNT_MAX;
+    return is_known ? put(im->to, key, json_integer(count)) : CH_OK;
 }
 
 static enum ch_err take_unknown(struct import *im, const char *key, json_t *value)
@@ -419,6 +439,7 @@ static take_fn taker_of(const char *key)
     } takers[] = {
         {"mode", take_text},
         {"web_search_billing_unit", take_text},
+        {"max_input_tokens", take_count},
         {"max_output_tokens", take_count},
         {"search_context_cost_per_query", take_searches},
         {"provider_specific_entry", take_multipliers},

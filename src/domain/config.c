@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "domain/config.h"
 
+#include "config_lists.h"
 #include "config_value.h"
 #include "config_yaml.h"
+
+#include "domain/record_rule.h"
+#include "domain/scrub.h"
 
 #include <inttypes.h>
 #include <stddef.h>
@@ -18,6 +22,7 @@
 #define GIB                 (1024 * MIB)
 #define SECOND              INT64_C(1000)
 #define HOUR                (3600 * SECOND)
+#define DAY                 (24 * HOUR)
 
 #define DEFAULT_ADDRESS     "127.0.0.1:8080"
 #define LISTENER_PREFIX     "listen[]."
@@ -26,65 +31,112 @@
 #define AT_LISTENER(member) offsetof(struct ch_config_listener, member)
 #define PATH_MAX_BYTES      (CH_CONFIG_PATH - 1)
 
+// The last word of a row: whether a reload changes it.
+#define LIVE  true
+#define FIXED false
+
 // The order is that of docs/configuration.md. A path may be empty when its min is 0.
 static const struct ch_config_key schema[] = {
     {"listen", CH_CONFIG_LISTENERS, NULL, 1, CH_CONFIG_LISTENERS_MAX,
-     "where clients connect: a list of addresses", 0},
+     "where clients connect: a list of addresses", 0, FIXED},
     {"listen[].address", CH_CONFIG_ADDRESS, DEFAULT_ADDRESS, 1, PATH_MAX_BYTES,
-     "ADDRESS:PORT or unix:PATH", AT_LISTENER(address)},
-    {"listen[].tls", CH_CONFIG_SECTION, NULL, 0, 0, "required unless the address is local", 0},
+     "ADDRESS:PORT or unix:PATH", AT_LISTENER(address), FIXED},
+    {"listen[].tls", CH_CONFIG_SECTION, NULL, 0, 0, "required unless the address is local", 0,
+     FIXED},
     {"listen[].tls.certificate", CH_CONFIG_FILE_PATH, NULL, 1, PATH_MAX_BYTES,
-     "PEM file with the certificate and its chain", AT_LISTENER(tls_certificate)},
+     "PEM file with the certificate and its chain", AT_LISTENER(tls_certificate), LIVE},
     {"listen[].tls.key", CH_CONFIG_FILE_PATH, NULL, 1, PATH_MAX_BYTES,
-     "PEM file with the private key", AT_LISTENER(tls_key)},
+     "PEM file with the private key", AT_LISTENER(tls_key), LIVE},
+    {"listen[].tls.client_ca", CH_CONFIG_FILE_PATH, "", 0, PATH_MAX_BYTES,
+     "PEM bundle to verify clients with; empty: they need no certificate",
+     AT_LISTENER(tls_client_ca), LIVE},
+    {"listen[].tls.client_auth", CH_CONFIG_CLIENT, "require", 0, 0,
+     "require a client's certificate, or only request it", AT_LISTENER(tls_client_auth), LIVE},
     {"master_key", CH_CONFIG_SECRET, "${env:CHAPERONE_MASTER_KEY}", 1, PATH_MAX_BYTES,
-     "where the key that seals the vault comes from", AT(master_key)},
+     "where the key that seals the vault comes from", AT(master_key), FIXED},
     {"database", CH_CONFIG_FILE_PATH, "chaperone.db", 1, PATH_MAX_BYTES, "the SQLite file",
-     AT(database)},
+     AT(database), FIXED},
     {"journal", CH_CONFIG_FILE_PATH, "", 0, PATH_MAX_BYTES,
-     "the usage journal; empty: chaperone.journal beside the database", AT(journal)},
-    {"admin", CH_CONFIG_SECTION, NULL, 0, 0, "how the commands reach the daemon", 0},
+     "the usage journal; empty: chaperone.journal beside the database", AT(journal), FIXED},
+    {"admin", CH_CONFIG_SECTION, NULL, 0, 0, "how the commands reach the daemon", 0, FIXED},
     {"admin.socket", CH_CONFIG_FILE_PATH, "chaperone.sock", 1, SOCKET_PATH_MAX,
-     "Unix socket of the admin API", AT(admin_socket)},
+     "Unix socket of the admin API", AT(admin_socket), FIXED},
+    {"admin.listen", CH_CONFIG_ADDRESS, NULL, 1, PATH_MAX_BYTES,
+     "ADDRESS:PORT of the admin listener for calls with tokens", AT(admin_listen), FIXED},
+    {"admin.tls", CH_CONFIG_SECTION, NULL, 0, 0, "required unless admin.listen is loopback", 0,
+     FIXED},
+    {"admin.tls.certificate", CH_CONFIG_FILE_PATH, NULL, 1, PATH_MAX_BYTES,
+     "PEM file with the certificate and its chain", AT(admin_tls_certificate), LIVE},
+    {"admin.tls.key", CH_CONFIG_FILE_PATH, NULL, 1, PATH_MAX_BYTES,
+     "PEM file with the private key", AT(admin_tls_key), LIVE},
     {"prices", CH_CONFIG_FILE_PATH, "", 0, PATH_MAX_BYTES,
-     "price catalogue; empty: the built-in one", AT(prices)},
-    {"upstream", CH_CONFIG_SECTION, NULL, 0, 0, "connections to the providers", 0},
+     "price catalogue; empty: the built-in one", AT(prices), FIXED},
+    {"upstream", CH_CONFIG_SECTION, NULL, 0, 0, "connections to the providers", 0, FIXED},
     {"upstream.ca", CH_CONFIG_FILE_PATH, "", 0, PATH_MAX_BYTES,
-     "PEM bundle to verify providers with; empty: the system's", AT(upstream_ca)},
-    {"log", CH_CONFIG_SECTION, NULL, 0, 0, "the log on stderr", 0},
-    {"log.level", CH_CONFIG_LEVEL, "info", 0, 0, "debug, info, warn or error", AT(log_level)},
-    {"threads", CH_CONFIG_COUNT, "0", 0, 255, "loop threads; 0: one per core", AT(threads)},
-    {"limits", CH_CONFIG_SECTION, NULL, 0, 0, "sizes and counts", 0},
-    {"limits.body", CH_CONFIG_SIZE, "32MiB", KIB, GIB, "a JSON request body",
-     AT(limits.body_bytes)},
+     "PEM bundle to verify providers with; empty: the system's", AT(upstream_ca), LIVE},
+    {"upstream.allow_addresses", CH_CONFIG_NETWORKS, "[]", 0, CH_CIDR_MAX,
+     "networks that are not public and may be connected to", AT(allow_addresses), LIVE},
+    {"upstream.pins", CH_CONFIG_PIN_LISTS, "{}", 0, CH_CONFIG_PINNED_MAX,
+     "public keys that a provider's servers must have", AT(pins), LIVE},
+    {"log", CH_CONFIG_SECTION, NULL, 0, 0, "the log on stderr", 0, FIXED},
+    {"log.level", CH_CONFIG_LEVEL, "info", 0, 0, "debug, info, warn or error", AT(log_level), LIVE},
+    {"threads", CH_CONFIG_COUNT, "0", 0, 255, "loop threads; 0: one per core", AT(threads), FIXED},
+    {"limits", CH_CONFIG_SECTION, NULL, 0, 0, "sizes and counts", 0, FIXED},
+    {"limits.body", CH_CONFIG_SIZE, "32MiB", KIB, GIB, "a JSON request body", AT(limits.body_bytes),
+     LIVE},
     {"limits.connections", CH_CONFIG_COUNT, "0", 0, 1 << 20,
-     "client connections; 0: from the descriptor limit", AT(limits.connections)},
+     "client connections; 0: from the descriptor limit", AT(limits.connections), LIVE},
     {"limits.inflight", CH_CONFIG_COUNT, "16384", 1, 1 << 20, "exchanges in flight per thread",
-     AT(limits.inflight)},
+     AT(limits.inflight), FIXED},
     {"limits.journal", CH_CONFIG_SIZE, "16MiB", MIB, 4 * GIB, "usage journal per thread",
-     AT(limits.journal_bytes)},
+     AT(limits.journal_bytes), FIXED},
     {"limits.upstream_idle", CH_CONFIG_COUNT, "64", 0, 1 << 16,
-     "idle connections kept per provider and thread", AT(limits.upstream_idle)},
-    {"timeouts", CH_CONFIG_SECTION, NULL, 0, 0, "how long to wait for whom", 0},
+     "idle connections kept per provider and thread", AT(limits.upstream_idle), LIVE},
+    {"timeouts", CH_CONFIG_SECTION, NULL, 0, 0, "how long to wait for whom", 0, FIXED},
     {"timeouts.head", CH_CONFIG_DURATION, "10s", 100, HOUR, "a client's whole request head",
-     AT(timeouts.head)},
+     AT(timeouts.head), LIVE},
     {"timeouts.body", CH_CONFIG_DURATION, "30s", 100, HOUR,
-     "a client's request body, without progress", AT(timeouts.body)},
+     "a client's request body, without progress", AT(timeouts.body), LIVE},
     {"timeouts.idle", CH_CONFIG_DURATION, "60s", 100, 24 * HOUR,
-     "a kept-alive client connection between requests", AT(timeouts.idle)},
+     "a kept-alive client connection between requests", AT(timeouts.idle), LIVE},
     {"timeouts.write_stall", CH_CONFIG_DURATION, "120s", 100, 24 * HOUR,
-     "a client that takes no byte of its answer", AT(timeouts.write_stall)},
+     "a client that takes no byte of its answer", AT(timeouts.write_stall), LIVE},
     {"timeouts.connect", CH_CONFIG_DURATION, "10s", 100, HOUR,
-     "connecting to a provider, TLS included", AT(timeouts.connect)},
+     "connecting to a provider, TLS included", AT(timeouts.connect), LIVE},
     {"timeouts.first_byte", CH_CONFIG_DURATION, "600s", 100, 24 * HOUR,
-     "a provider's first byte of an answer", AT(timeouts.first_byte)},
+     "a provider's first byte of an answer", AT(timeouts.first_byte), LIVE},
     {"timeouts.upstream_idle", CH_CONFIG_DURATION, "600s", 100, 24 * HOUR,
-     "a provider's silence between two bytes of an answer", AT(timeouts.upstream_idle)},
+     "a provider's silence between two bytes of an answer", AT(timeouts.upstream_idle), LIVE},
     {"timeouts.shutdown", CH_CONFIG_DURATION, "30s", 0, HOUR,
-     "exchanges in flight when the daemon stops", AT(timeouts.shutdown)},
-    {"usage", CH_CONFIG_SECTION, NULL, 0, 0, "what usage rows hold", 0},
+     "exchanges in flight when the daemon stops", AT(timeouts.shutdown), LIVE},
+    {"budgets", CH_CONFIG_SECTION, NULL, 0, 0, "what budgets answer", 0, FIXED},
+    {"budgets.status", CH_CONFIG_REFUSAL, "429", 402, 429,
+     "status of a refusal by a budget: 402, 403 or 429", AT(budget_status), LIVE},
+    {"usage", CH_CONFIG_SECTION, NULL, 0, 0, "what usage rows hold", 0, FIXED},
     {"usage.record_client_address", CH_CONFIG_BOOLEAN, "false", 0, 0,
-     "keep the client's address with each row", AT(record_client_address)},
+     "keep the client's address with each row", AT(record_client_address), LIVE},
+    {"usage.retention", CH_CONFIG_DURATION, "90d", 0, 36500 * DAY,
+     "how long single rows are kept; 0d: for ever", AT(usage_retention), LIVE},
+    {"capture", CH_CONFIG_SECTION, NULL, 0, 0, "what is kept of requests and answers", 0, FIXED},
+    {"capture.bodies", CH_CONFIG_SWITCH, "off", 0, 0, "keep the bodies of every exchange",
+     AT(capture.bodies), LIVE},
+    {"capture.max_body", CH_CONFIG_SIZE, "64KiB", KIB, MIB, "kept of a body, each direction",
+     AT(capture.max_body), LIVE},
+    {"capture.retention", CH_CONFIG_DURATION, "90d", DAY, 36500 * DAY,
+     "how long captured bodies are kept", AT(capture.retention), LIVE},
+    {"capture.directory", CH_CONFIG_FILE_PATH, "", 0, PATH_MAX_BYTES,
+     "folder of the day files; empty: capture beside the database", AT(capture.directory), FIXED},
+    {"capture.patterns", CH_CONFIG_TEXT_LIST, "[]", 0, CH_SCRUB_PATTERNS_MAX,
+     "regular expressions of what is redacted beside keys and tokens", AT(capture.patterns), LIVE},
+    {"capture.rules", CH_CONFIG_TEXT_LIST, "[]", 0, CH_RECORD_RULES_MAX,
+     "rules that drop, strip, hash or replace before anything is kept", AT(capture.rules), LIVE},
+    {"capture.hook", CH_CONFIG_SECTION, NULL, 0, 0, "a program that every event passes", 0, FIXED},
+    {"capture.hook.program", CH_CONFIG_FILE_PATH, "", 0, PATH_MAX_BYTES,
+     "the program; empty: none", AT(capture.hook_program), LIVE},
+    {"capture.hook.timeout", CH_CONFIG_DURATION, "2s", 10, 60 * SECOND, "its time for one event",
+     AT(capture.hook_timeout), LIVE},
+    {"capture.tripwire", CH_CONFIG_BOOLEAN, "false", 0, 0,
+     "report prompts that carry a provider's key or a wrapped key", AT(capture.tripwire), LIVE},
 };
 #define KEYS (sizeof schema / sizeof *schema)
 
@@ -207,6 +259,12 @@ static const char *expectation(enum ch_config_type type)
         return "keys of its own, indented under it";
     case CH_CONFIG_LISTENERS:
         return "a list of entries such as \"- address: " DEFAULT_ADDRESS "\"";
+    case CH_CONFIG_NETWORKS:
+        return "a list of networks such as [10.0.0.0/8, \"fd00::/8\"]";
+    case CH_CONFIG_PIN_LISTS:
+        return "names of providers, each with a list of one or two pins";
+    case CH_CONFIG_CLIENT:
+        return "require or request";
     case CH_CONFIG_ADDRESS:
         return "ADDRESS:PORT with a literal address (127.0.0.1:8080, \"[::1]:8080\") or unix:PATH";
     case CH_CONFIG_FILE_PATH:
@@ -219,10 +277,16 @@ static const char *expectation(enum ch_config_type type)
         return "true or false";
     case CH_CONFIG_COUNT:
         return "a whole number";
+    case CH_CONFIG_REFUSAL:
+        return "402, 403 or 429";
     case CH_CONFIG_SIZE:
         return "a size such as 64KiB, 32MiB or 1GiB";
+    case CH_CONFIG_TEXT_LIST:
+        return "a list of texts";
+    case CH_CONFIG_SWITCH:
+        return "off or on";
     case CH_CONFIG_DURATION:
-        return "a duration such as 500ms, 10s, 5m or 1h";
+        return "a duration such as 500ms, 10s, 5m, 1h or 90d";
     }
     return "";
 }
@@ -316,7 +380,9 @@ struct shown {
 static struct shown show_number(enum ch_config_type type, int64_t value)
 {
     struct shown out;
-    if (type == CH_CONFIG_DURATION && value % SECOND == 0)
+    if (type == CH_CONFIG_DURATION && value > DAY && value % DAY == 0)
+        snprintf(out.text, sizeof out.text, "%" PRId64 "d", value / DAY);
+    else if (type == CH_CONFIG_DURATION && value % SECOND == 0)
         snprintf(out.text, sizeof out.text, "%" PRId64 "s", value / SECOND);
     else if (type == CH_CONFIG_DURATION)
         snprintf(out.text, sizeof out.text, "%" PRId64 "ms", value);
@@ -365,7 +431,16 @@ static enum ch_err set_value(struct reader *r, const struct ch_config_key *key, 
     switch (key->type) {
     case CH_CONFIG_SECTION:
     case CH_CONFIG_LISTENERS:
+    case CH_CONFIG_NETWORKS:
+    case CH_CONFIG_PIN_LISTS:
+    case CH_CONFIG_TEXT_LIST:
         return fail_expected(r, key, text);
+    case CH_CONFIG_SWITCH:
+        err = ch_config_value_switch(text, out);
+        break;
+    case CH_CONFIG_CLIENT:
+        err = ch_config_value_client(text, out);
+        break;
     case CH_CONFIG_ADDRESS:
         return set_address(r, key, text, out);
     case CH_CONFIG_FILE_PATH:
@@ -381,6 +456,11 @@ static enum ch_err set_value(struct reader *r, const struct ch_config_key *key, 
     case CH_CONFIG_COUNT:
         if (key->offset == AT(threads)) // the one count that is not an int64_t
             return set_threads(r, key, text);
+        return set_number(r, key, text, out);
+    case CH_CONFIG_REFUSAL:
+        if (!ch_span_eq(text, CH_SPAN("402")) && !ch_span_eq(text, CH_SPAN("403")) &&
+            !ch_span_eq(text, CH_SPAN("429")))
+            return fail_expected(r, key, text);
         return set_number(r, key, text, out);
     case CH_CONFIG_SIZE:
     case CH_CONFIG_DURATION:
@@ -470,6 +550,11 @@ static enum ch_err check_listener(struct reader *r, const struct ch_config_liste
         return FAIL_AT(r, mark, "listen[].address: is missing");
     if (has_certificate != has_key)
         return FAIL_AT(r, mark, "listen[].tls: needs both \"certificate\" and \"key\"");
+    if (listener->tls_client_ca[0] && !has_certificate)
+        return FAIL_AT(r, mark,
+                       "listen[].tls.client_ca: needs \"certificate\" and \"key\" beside it");
+    if (listener->tls_client_auth && !listener->tls_client_ca[0])
+        return FAIL_AT(r, mark, "listen[].tls.client_auth: needs \"client_ca\" beside it");
     if (!has_certificate && !is_unix && !ch_config_value_is_loopback(host))
         return FAIL_AT(r, mark,
                        "listen[]: %s is reachable by other machines, which would send their keys "
@@ -501,9 +586,12 @@ static enum ch_err read_listener(struct reader *r, const struct ch_config_key *k
     enum ch_err err = read_inside(r, key, "[].", listener);
     if (!err)
         err = check_listener(r, listener, mark);
-    if (!err)
-        r->config->listener_count++;
-    return err;
+    if (err)
+        return err;
+    if (listener->tls_client_ca[0] && !listener->tls_client_auth)
+        listener->tls_client_auth = CH_CONFIG_CLIENT_AUTH_REQUIRE;
+    r->config->listener_count++;
+    return CH_OK;
 }
 
 static enum ch_err read_listeners(struct reader *r, const struct ch_config_key *key)
@@ -524,6 +612,12 @@ static enum ch_err read_listeners(struct reader *r, const struct ch_config_key *
 
 static enum ch_err read_value(struct reader *r, const struct ch_config_key *key, void *base)
 {
+    if (key->type == CH_CONFIG_NETWORKS)
+        return ch_config_read_networks(&r->yaml, key, &r->config->allow_addresses);
+    if (key->type == CH_CONFIG_PIN_LISTS)
+        return ch_config_read_pins(&r->yaml, key, r->config);
+    if (key->type == CH_CONFIG_TEXT_LIST)
+        return ch_config_read_texts(&r->yaml, key, (void *)((char *)base + key->offset));
     if (key->type == CH_CONFIG_SECTION)
         return read_section(r, key, base);
     if (key->type == CH_CONFIG_LISTENERS)
@@ -558,14 +652,60 @@ static enum ch_err set_defaults(struct reader *r)
     for (size_t i = 0; i < KEYS; i++) {
         const struct ch_config_key *key = &schema[i];
         bool is_listener = ch_span_starts(ch_span_of(key->path), CH_SPAN(LISTENER_PREFIX));
-        if (!key->default_text || is_listener || r->seen[i])
-            continue;
+        bool is_list = key->type == CH_CONFIG_NETWORKS || key->type == CH_CONFIG_PIN_LISTS ||
+                       key->type == CH_CONFIG_TEXT_LIST;
+        if (!key->default_text || is_listener || is_list || r->seen[i])
+            continue; // a list begins empty
         if (set_value(r, key, ch_span_of(key->default_text), r->config))
             return ch_why_set(r->yaml.why, CH_ERR_INVALID,
                               "%s: must be set, for its default, %s beside this file, makes a path "
                               "of more than %" PRId64 " bytes",
                               key->path, key->default_text, key->max);
     }
+    return CH_OK;
+}
+
+static enum ch_err place_beside_database(struct reader *r, const char *key, const char *name,
+                                         char *path)
+{
+    const char *database = r->config->database, *slash = strrchr(database, '/');
+    if (path[0])
+        return CH_OK;
+    int dir_len = slash ? (int)(slash + 1 - database) : 0;
+    int len = snprintf(path, CH_CONFIG_PATH, "%.*s%s", dir_len, database, name);
+    return len > PATH_MAX_BYTES ? ch_why_set(r->yaml.why, CH_ERR_INVALID,
+                                             "%s: the path is longer than %d bytes", key,
+                                             PATH_MAX_BYTES)
+                                : CH_OK;
+}
+
+// The admin listener is no place for applications' keys, so it has a port of its own.
+static enum ch_err check_admin(struct reader *r)
+{
+    const struct ch_config *config = r->config;
+    struct ch_span host;
+    uint16_t port;
+    bool is_unix, has_certificate = config->admin_tls_certificate[0];
+    if (has_certificate != (config->admin_tls_key[0] != '\0'))
+        return ch_why_set(r->yaml.why, CH_ERR_INVALID,
+                          "admin.tls: needs both \"certificate\" and \"key\"");
+    if (!config->admin_listen[0])
+        return has_certificate ? ch_why_set(r->yaml.why, CH_ERR_INVALID,
+                                            "admin.tls: needs \"listen\" beside it")
+                               : CH_OK;
+    if (ch_config_address(ch_span_of(config->admin_listen), &host, &port, &is_unix) || is_unix)
+        return ch_why_set(r->yaml.why, CH_ERR_INVALID,
+                          "admin.listen: must be ADDRESS:PORT; the Unix socket is admin.socket");
+    if (!has_certificate && !ch_config_value_is_loopback(host))
+        return ch_why_set(r->yaml.why, CH_ERR_INVALID,
+                          "admin.listen: %s is reachable by other machines, which would send their "
+                          "tokens in the clear; give it \"tls\" with \"certificate\" and \"key\"",
+                          config->admin_listen);
+    for (unsigned i = 0; i < config->listener_count; i++)
+        if (strcmp(config->listeners[i].address, config->admin_listen) == 0)
+            return ch_why_set(r->yaml.why, CH_ERR_INVALID,
+                              "admin.listen: %s is where clients connect; take another port",
+                              config->admin_listen);
     return CH_OK;
 }
 
@@ -576,16 +716,12 @@ static enum ch_err set_derived(struct reader *r)
         strcpy(config->listeners[0].address, DEFAULT_ADDRESS);
         config->listener_count = 1;
     }
-    if (config->journal[0])
-        return CH_OK;
-    const char *slash = strrchr(config->database, '/');
-    int dir_len = slash ? (int)(slash + 1 - config->database) : 0;
-    int len = snprintf(config->journal, CH_CONFIG_PATH, "%.*schaperone.journal", dir_len,
-                       config->database);
-    if (len > PATH_MAX_BYTES)
-        return ch_why_set(r->yaml.why, CH_ERR_INVALID, "journal: the path is longer than %d bytes",
-                          PATH_MAX_BYTES);
-    return CH_OK;
+    enum ch_err err = check_admin(r);
+    if (!err)
+        err = place_beside_database(r, "journal", "chaperone.journal", config->journal);
+    return err ? err
+               : place_beside_database(r, "capture.directory", "capture",
+                                       config->capture.directory);
 }
 
 enum ch_err ch_config_parse(struct ch_span yaml, const char *dir, struct ch_config *config_out,

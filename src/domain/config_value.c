@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "config_value.h"
 
-#include "domain/config.h"
-
 #include <arpa/inet.h>
 
 #define DISTANCE_TEXT_MAX 64
@@ -14,6 +12,26 @@ enum ch_err ch_config_value_boolean(struct ch_span text, bool *value_out)
     if (!is_true && !ch_span_eq(text, CH_SPAN("false")))
         return CH_ERR_INVALID;
     *value_out = is_true;
+    return CH_OK;
+}
+
+enum ch_err ch_config_value_switch(struct ch_span text, bool *value_out)
+{
+    bool is_on = ch_span_eq(text, CH_SPAN("on"));
+    if (!is_on && !ch_span_eq(text, CH_SPAN("off")))
+        return CH_ERR_INVALID;
+    *value_out = is_on;
+    return CH_OK;
+}
+
+enum ch_err ch_config_value_client(struct ch_span text, enum ch_config_client_auth *value_out)
+{
+    if (ch_span_eq(text, CH_SPAN("require")))
+        *value_out = CH_CONFIG_CLIENT_AUTH_REQUIRE;
+    else if (ch_span_eq(text, CH_SPAN("request")))
+        *value_out = CH_CONFIG_CLIENT_AUTH_REQUEST;
+    else
+        return CH_ERR_INVALID;
     return CH_OK;
 }
 
@@ -50,7 +68,7 @@ enum ch_err ch_config_value_size(struct ch_span text, int64_t *bytes_out)
 
 enum ch_err ch_config_value_duration(struct ch_span text, int64_t *ms_out)
 {
-    static const struct unit units[] = {{"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}, {0}};
+    static const struct unit units[] = {{"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}, {"d", 86400000}, {0}};
     return parse_with_unit(text, units, ms_out);
 }
 
@@ -104,6 +122,11 @@ static bool is_name(struct ch_span text, const char *extra)
             return false;
     }
     return text.len > 0;
+}
+
+bool ch_config_value_is_name(struct ch_span text)
+{
+    return is_name(text, "._-");
 }
 
 static bool is_path(struct ch_span text)

@@ -48,6 +48,7 @@ static const char *gemini_status(int status)
         return "PERMISSION_DENIED";
     case 404:
         return "NOT_FOUND";
+    case 402: // Google has no word for it; this one stands for every limit that is used up
     case 429:
         return "RESOURCE_EXHAUSTED";
     case 503:
@@ -82,6 +83,25 @@ static enum ch_err append_around_message(struct ch_buf *out, struct ch_span mess
     return err;
 }
 
+// What SDKs and frameworks take for "out of money, do not try again" (wire.md §3.3).
+static const char *code_of(enum ch_dialect dialect, const struct ch_error_body *error)
+{
+    if (!error->is_spend_limit || dialect == CH_DIALECT_GEMINI)
+        return error->code;
+    return dialect == CH_DIALECT_OPENAI ? "insufficient_quota" : "enforced_spend_limit_reached";
+}
+
+static enum ch_err append_retry_info(const struct ch_error_body *error, struct ch_buf *out)
+{
+    if (!error->retry_after_ms)
+        return CH_OK;
+    return ch_buf_append_format(out,
+                                ",{\"@type\":\"type.googleapis.com/google.rpc.RetryInfo\","
+                                "\"retryDelay\":\"%lld.%03lds\"}",
+                                (long long)(error->retry_after_ms / 1000),
+                                (long)(error->retry_after_ms % 1000));
+}
+
 enum ch_err ch_error_body_append(enum ch_dialect dialect, const struct ch_error_body *error,
                                  struct ch_buf *out)
 {
@@ -93,7 +113,9 @@ enum ch_err ch_error_body_append(enum ch_dialect dialect, const struct ch_error_
             err = append_around_message(out, error->message);
         if (!err)
             err = ch_buf_append_format(out, ",\"type\":\"%s\",\"param\":null,\"code\":\"%s\"}}",
-                                       openai_type(error->status), error->code);
+                                       error->is_spend_limit ? code_of(dialect, error)
+                                                             : openai_type(error->status),
+                                       code_of(dialect, error));
         return err;
     case CH_DIALECT_ANTHROPIC:
         err = ch_buf_append_format(out, "{\"type\":\"error\",\"error\":{\"type\":\"%s\",",
@@ -102,8 +124,8 @@ enum ch_err ch_error_body_append(enum ch_dialect dialect, const struct ch_error_
             err = append_around_message(out, error->message);
         if (!err)
             err = ch_buf_append_format(
-                out, ",\"details\":{\"error_code\":\"%s\"}},\"request_id\":\"%s\"}", error->code,
-                error->request_id);
+                out, ",\"details\":{\"error_code\":\"%s\"}},\"request_id\":\"%s\"}",
+                code_of(dialect, error), error->request_id);
         return err;
     case CH_DIALECT_GEMINI:
         err = ch_buf_append_format(out, "{\"error\":{\"code\":%d,", error->status);
@@ -113,8 +135,12 @@ enum ch_err ch_error_body_append(enum ch_dialect dialect, const struct ch_error_
             err = ch_buf_append_format(
                 out,
                 ",\"status\":\"%s\",\"details\":[{\"@type\":\"type.googleapis.com/"
-                "google.rpc.ErrorInfo\",\"reason\":\"%s\",\"domain\":\"chaperone\"}]}}",
-                gemini_status(error->status), error->code);
+                "google.rpc.ErrorInfo\",\"reason\":\"%s\",\"domain\":\"chaperone\"}",
+                gemini_status(error->status), code_of(dialect, error));
+        if (!err)
+            err = append_retry_info(error, out);
+        if (!err)
+            err = ch_buf_append_span(out, CH_SPAN("]}}"));
         return err;
     }
     return err;

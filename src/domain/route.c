@@ -7,88 +7,133 @@ struct entry {
 };
 
 #define POST_JSON true, CH_MODEL_IN_BODY
+#define POST_FORM true, CH_MODEL_IN_FORM
+#define POST_PATH true, CH_MODEL_IN_PATH
 #define GET_LIST  false, CH_MODEL_NOWHERE
+
+// What a POST may carry: the last members of a route.
+#define JSON_ONLY true, false
+#define FORM_ONLY false, true
+#define EITHER    true, true
+#define NOTHING   false, false
 
 static const struct entry openai_entries[] = {
     {CH_SPAN("/chat/completions"),
      {CH_DIALECT_OPENAI, CH_ENDPOINT_CHAT_COMPLETIONS, POST_JSON, CH_STREAM_BY_BODY,
-      CH_USAGE_OPENAI_CHAT, true, false}},
+      CH_USAGE_OPENAI_CHAT, true, false, JSON_ONLY}},
     {CH_SPAN("/completions"),
      {CH_DIALECT_OPENAI, CH_ENDPOINT_COMPLETIONS, POST_JSON, CH_STREAM_BY_BODY,
-      CH_USAGE_OPENAI_CHAT, true, false}},
+      CH_USAGE_OPENAI_CHAT, true, false, JSON_ONLY}},
     {CH_SPAN("/responses"),
      {CH_DIALECT_OPENAI, CH_ENDPOINT_RESPONSES, POST_JSON, CH_STREAM_BY_BODY,
-      CH_USAGE_OPENAI_RESPONSES, false, false}},
+      CH_USAGE_OPENAI_RESPONSES, false, false, JSON_ONLY}},
+    {CH_SPAN("/responses/compact"),
+     {CH_DIALECT_OPENAI, CH_ENDPOINT_RESPONSES_COMPACT, POST_JSON, CH_STREAM_NEVER,
+      CH_USAGE_OPENAI_RESPONSES, false, false, JSON_ONLY}},
     {CH_SPAN("/responses/input_tokens"),
      {CH_DIALECT_OPENAI, CH_ENDPOINT_RESPONSES_INPUT_TOKENS, POST_JSON, CH_STREAM_NEVER,
-      CH_USAGE_NONE, false, false}},
+      CH_USAGE_NONE, false, false, JSON_ONLY}},
     {CH_SPAN("/embeddings"),
      {CH_DIALECT_OPENAI, CH_ENDPOINT_EMBEDDINGS, POST_JSON, CH_STREAM_NEVER,
-      CH_USAGE_OPENAI_EMBEDDINGS, false, false}},
+      CH_USAGE_OPENAI_EMBEDDINGS, false, false, JSON_ONLY}},
     {CH_SPAN("/moderations"),
      {CH_DIALECT_OPENAI, CH_ENDPOINT_MODERATIONS, POST_JSON, CH_STREAM_NEVER, CH_USAGE_NONE, false,
-      false}},
+      false, JSON_ONLY}},
+    {CH_SPAN("/images/generations"),
+     {CH_DIALECT_OPENAI, CH_ENDPOINT_IMAGES_GENERATIONS, POST_JSON, CH_STREAM_BY_BODY,
+      CH_USAGE_OPENAI_IMAGES, false, false, JSON_ONLY}},
+    {CH_SPAN("/images/edits"),
+     {CH_DIALECT_OPENAI, CH_ENDPOINT_IMAGES_EDITS, POST_FORM, CH_STREAM_BY_BODY,
+      CH_USAGE_OPENAI_IMAGES, false, false, EITHER}},
+    {CH_SPAN("/images/variations"),
+     {CH_DIALECT_OPENAI, CH_ENDPOINT_IMAGES_VARIATIONS, POST_FORM, CH_STREAM_NEVER,
+      CH_USAGE_OPENAI_IMAGES, false, false, FORM_ONLY}},
+    {CH_SPAN("/audio/transcriptions"),
+     {CH_DIALECT_OPENAI, CH_ENDPOINT_AUDIO_TRANSCRIPTIONS, POST_FORM, CH_STREAM_BY_BODY,
+      CH_USAGE_OPENAI_TRANSCRIPTION, false, false, FORM_ONLY}},
+    {CH_SPAN("/audio/translations"),
+     {CH_DIALECT_OPENAI, CH_ENDPOINT_AUDIO_TRANSLATIONS, POST_FORM, CH_STREAM_NEVER,
+      CH_USAGE_OPENAI_TRANSCRIPTION, false, false, FORM_ONLY}},
+    {CH_SPAN("/audio/speech"),
+     {CH_DIALECT_OPENAI, CH_ENDPOINT_AUDIO_SPEECH, POST_JSON, CH_STREAM_BY_FORMAT,
+      CH_USAGE_OPENAI_SPEECH, false, false, JSON_ONLY}},
     {CH_SPAN("/models"),
-     {CH_DIALECT_OPENAI, CH_ENDPOINT_MODELS, GET_LIST, CH_STREAM_NEVER, CH_USAGE_NONE, false,
-      false}},
+     {CH_DIALECT_OPENAI, CH_ENDPOINT_MODELS, GET_LIST, CH_STREAM_NEVER, CH_USAGE_NONE, false, false,
+      NOTHING}},
     {CH_SPAN("/models/"),
-     {CH_DIALECT_OPENAI, CH_ENDPOINT_MODELS, GET_LIST, CH_STREAM_NEVER, CH_USAGE_NONE, false,
-      false}},
+     {CH_DIALECT_OPENAI, CH_ENDPOINT_MODELS, GET_LIST, CH_STREAM_NEVER, CH_USAGE_NONE, false, false,
+      NOTHING}},
 };
 
-// Behind /deployments/{D}: the model is the deployment's name.
+// Behind /deployments/{D}: the model is the deployment's name. Those of them that the SDK rewrites
+// (wire.md §1.1).
 static const struct entry azure_entries[] = {
     {CH_SPAN("/chat/completions"),
-     {CH_DIALECT_OPENAI, CH_ENDPOINT_CHAT_COMPLETIONS, true, CH_MODEL_IN_PATH, CH_STREAM_BY_BODY,
-      CH_USAGE_OPENAI_CHAT, true, true}},
+     {CH_DIALECT_OPENAI, CH_ENDPOINT_CHAT_COMPLETIONS, POST_PATH, CH_STREAM_BY_BODY,
+      CH_USAGE_OPENAI_CHAT, true, true, JSON_ONLY}},
     {CH_SPAN("/completions"),
-     {CH_DIALECT_OPENAI, CH_ENDPOINT_COMPLETIONS, true, CH_MODEL_IN_PATH, CH_STREAM_BY_BODY,
-      CH_USAGE_OPENAI_CHAT, true, true}},
+     {CH_DIALECT_OPENAI, CH_ENDPOINT_COMPLETIONS, POST_PATH, CH_STREAM_BY_BODY,
+      CH_USAGE_OPENAI_CHAT, true, true, JSON_ONLY}},
     {CH_SPAN("/embeddings"),
-     {CH_DIALECT_OPENAI, CH_ENDPOINT_EMBEDDINGS, true, CH_MODEL_IN_PATH, CH_STREAM_NEVER,
-      CH_USAGE_OPENAI_EMBEDDINGS, false, true}},
+     {CH_DIALECT_OPENAI, CH_ENDPOINT_EMBEDDINGS, POST_PATH, CH_STREAM_NEVER,
+      CH_USAGE_OPENAI_EMBEDDINGS, false, true, JSON_ONLY}},
+    {CH_SPAN("/images/generations"),
+     {CH_DIALECT_OPENAI, CH_ENDPOINT_IMAGES_GENERATIONS, POST_PATH, CH_STREAM_BY_BODY,
+      CH_USAGE_OPENAI_IMAGES, false, true, JSON_ONLY}},
+    {CH_SPAN("/images/edits"),
+     {CH_DIALECT_OPENAI, CH_ENDPOINT_IMAGES_EDITS, POST_PATH, CH_STREAM_BY_BODY,
+      CH_USAGE_OPENAI_IMAGES, false, true, EITHER}},
+    {CH_SPAN("/audio/transcriptions"),
+     {CH_DIALECT_OPENAI, CH_ENDPOINT_AUDIO_TRANSCRIPTIONS, POST_PATH, CH_STREAM_BY_BODY,
+      CH_USAGE_OPENAI_TRANSCRIPTION, false, true, FORM_ONLY}},
+    {CH_SPAN("/audio/translations"),
+     {CH_DIALECT_OPENAI, CH_ENDPOINT_AUDIO_TRANSLATIONS, POST_PATH, CH_STREAM_NEVER,
+      CH_USAGE_OPENAI_TRANSCRIPTION, false, true, FORM_ONLY}},
+    {CH_SPAN("/audio/speech"),
+     {CH_DIALECT_OPENAI, CH_ENDPOINT_AUDIO_SPEECH, POST_PATH, CH_STREAM_BY_FORMAT,
+      CH_USAGE_OPENAI_SPEECH, false, true, JSON_ONLY}},
 };
 
 static const struct entry anthropic_entries[] = {
     {CH_SPAN("/messages"),
      {CH_DIALECT_ANTHROPIC, CH_ENDPOINT_MESSAGES, POST_JSON, CH_STREAM_BY_BODY, CH_USAGE_ANTHROPIC,
-      false, false}},
+      false, false, JSON_ONLY}},
     {CH_SPAN("/messages/count_tokens"),
      {CH_DIALECT_ANTHROPIC, CH_ENDPOINT_COUNT_TOKENS, POST_JSON, CH_STREAM_NEVER, CH_USAGE_NONE,
-      false, false}},
+      false, false, JSON_ONLY}},
     {CH_SPAN("/models"),
      {CH_DIALECT_ANTHROPIC, CH_ENDPOINT_MODELS, GET_LIST, CH_STREAM_NEVER, CH_USAGE_NONE, false,
-      false}},
+      false, NOTHING}},
     {CH_SPAN("/models/"),
      {CH_DIALECT_ANTHROPIC, CH_ENDPOINT_MODELS, GET_LIST, CH_STREAM_NEVER, CH_USAGE_NONE, false,
-      false}},
+      false, NOTHING}},
 };
 
 // Listings, and the verbs behind /models/{M}: .
 static const struct entry gemini_entries[] = {
     {CH_SPAN("/models"),
-     {CH_DIALECT_GEMINI, CH_ENDPOINT_MODELS, GET_LIST, CH_STREAM_NEVER, CH_USAGE_NONE, false,
-      false}},
+     {CH_DIALECT_GEMINI, CH_ENDPOINT_MODELS, GET_LIST, CH_STREAM_NEVER, CH_USAGE_NONE, false, false,
+      NOTHING}},
     {CH_SPAN("/models/"),
-     {CH_DIALECT_GEMINI, CH_ENDPOINT_MODELS, GET_LIST, CH_STREAM_NEVER, CH_USAGE_NONE, false,
-      false}},
+     {CH_DIALECT_GEMINI, CH_ENDPOINT_MODELS, GET_LIST, CH_STREAM_NEVER, CH_USAGE_NONE, false, false,
+      NOTHING}},
 };
 static const struct entry gemini_verbs[] = {
     {CH_SPAN("generateContent"),
-     {CH_DIALECT_GEMINI, CH_ENDPOINT_GENERATE_CONTENT, true, CH_MODEL_IN_PATH, CH_STREAM_NEVER,
-      CH_USAGE_GEMINI, false, false}},
+     {CH_DIALECT_GEMINI, CH_ENDPOINT_GENERATE_CONTENT, POST_PATH, CH_STREAM_NEVER, CH_USAGE_GEMINI,
+      false, false, JSON_ONLY}},
     {CH_SPAN("streamGenerateContent"),
-     {CH_DIALECT_GEMINI, CH_ENDPOINT_STREAM_GENERATE_CONTENT, true, CH_MODEL_IN_PATH,
-      CH_STREAM_ALWAYS, CH_USAGE_GEMINI, false, false}},
+     {CH_DIALECT_GEMINI, CH_ENDPOINT_STREAM_GENERATE_CONTENT, POST_PATH, CH_STREAM_ALWAYS,
+      CH_USAGE_GEMINI, false, false, JSON_ONLY}},
     {CH_SPAN("countTokens"),
-     {CH_DIALECT_GEMINI, CH_ENDPOINT_COUNT_TOKENS, true, CH_MODEL_IN_PATH, CH_STREAM_NEVER,
-      CH_USAGE_NONE, false, false}},
+     {CH_DIALECT_GEMINI, CH_ENDPOINT_COUNT_TOKENS, POST_PATH, CH_STREAM_NEVER, CH_USAGE_NONE, false,
+      false, JSON_ONLY}},
     {CH_SPAN("embedContent"),
-     {CH_DIALECT_GEMINI, CH_ENDPOINT_EMBED_CONTENT, true, CH_MODEL_IN_PATH, CH_STREAM_NEVER,
-      CH_USAGE_GEMINI_EMBEDDINGS, false, false}},
+     {CH_DIALECT_GEMINI, CH_ENDPOINT_EMBED_CONTENT, POST_PATH, CH_STREAM_NEVER,
+      CH_USAGE_GEMINI_EMBEDDINGS, false, false, JSON_ONLY}},
     {CH_SPAN("batchEmbedContents"),
-     {CH_DIALECT_GEMINI, CH_ENDPOINT_BATCH_EMBED_CONTENTS, true, CH_MODEL_IN_PATH, CH_STREAM_NEVER,
-      CH_USAGE_GEMINI_EMBEDDINGS, false, false}},
+     {CH_DIALECT_GEMINI, CH_ENDPOINT_BATCH_EMBED_CONTENTS, POST_PATH, CH_STREAM_NEVER,
+      CH_USAGE_GEMINI_EMBEDDINGS, false, false, JSON_ONLY}},
 };
 
 const char *ch_endpoint_name(enum ch_endpoint endpoint)
@@ -108,6 +153,13 @@ const char *ch_endpoint_name(enum ch_endpoint endpoint)
         [CH_ENDPOINT_STREAM_GENERATE_CONTENT] = "stream_generate_content",
         [CH_ENDPOINT_EMBED_CONTENT] = "embed_content",
         [CH_ENDPOINT_BATCH_EMBED_CONTENTS] = "batch_embed_contents",
+        [CH_ENDPOINT_RESPONSES_COMPACT] = "responses_compact",
+        [CH_ENDPOINT_IMAGES_GENERATIONS] = "images_generations",
+        [CH_ENDPOINT_IMAGES_EDITS] = "images_edits",
+        [CH_ENDPOINT_IMAGES_VARIATIONS] = "images_variations",
+        [CH_ENDPOINT_AUDIO_TRANSCRIPTIONS] = "audio_transcriptions",
+        [CH_ENDPOINT_AUDIO_TRANSLATIONS] = "audio_translations",
+        [CH_ENDPOINT_AUDIO_SPEECH] = "audio_speech",
     };
     return names[endpoint];
 }

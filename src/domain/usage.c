@@ -18,6 +18,35 @@ const char *ch_token_class_name(enum ch_token_class token_class)
     return names[token_class];
 }
 
+enum ch_token_class ch_token_part_class(enum ch_token_part part)
+{
+    static const enum ch_token_class classes[CH_TOKEN_PARTS] = {
+        [CH_PART_CACHE_READ_AUDIO] = CH_TOKENS_CACHE_READ,
+        [CH_PART_CACHE_READ_IMAGE] = CH_TOKENS_CACHE_READ,
+        [CH_PART_VIDEO_IN] = CH_TOKENS_IMAGE_IN,
+        [CH_PART_VIDEO_OUT] = CH_TOKENS_IMAGE_OUT,
+    };
+    return classes[part];
+}
+
+const char *ch_image_quality_name(enum ch_image_quality quality)
+{
+    static const char *const names[CH_IMAGE_QUALITIES] = {
+        [CH_IMAGE_AUTO] = "auto",   [CH_IMAGE_STANDARD] = "standard", [CH_IMAGE_HD] = "hd",
+        [CH_IMAGE_LOW] = "low",     [CH_IMAGE_MEDIUM] = "medium",     [CH_IMAGE_HIGH] = "high",
+        [CH_IMAGE_XHIGH] = "xhigh", [CH_IMAGE_MAX] = "max",
+    };
+    return names[quality];
+}
+
+enum ch_image_quality ch_image_quality_parse(struct ch_span name)
+{
+    for (int i = 0; i < CH_IMAGE_QUALITIES; i++)
+        if (ch_span_eq(name, ch_span_of(ch_image_quality_name((enum ch_image_quality)i))))
+            return (enum ch_image_quality)i;
+    return CH_IMAGE_AUTO;
+}
+
 const char *ch_tier_name(enum ch_tier tier)
 {
     static const char *const names[CH_TIERS] = {
@@ -76,18 +105,36 @@ static int64_t greater(int64_t a, int64_t b)
     return a > b ? a : b;
 }
 
-// Shares the tokens that were neither read from nor written to the cache out among text, audio and
-// image. Where the provider does not say how much of a modality was cached, its full count may
-// exceed what is left (the overlap rule).
+// Tokens of a modality that were not cached, as far as anything is left of `*uncached`.
+static int64_t take_modality(const struct ch_usage_raw *raw, enum ch_usage_slot slot,
+                             enum ch_usage_slot cached_slot, int64_t *uncached)
+{
+    int64_t tokens = lesser(minus(seen(raw, slot), seen(raw, cached_slot)), *uncached);
+    *uncached -= tokens;
+    return tokens;
+}
+
+// Shares the tokens that were neither read from nor written to the cache out among text, audio,
+// images and video. Where the provider does not say how much of a modality was cached, its full
+// count may exceed what is left (the overlap rule).
 static void split_uncached(const struct ch_usage_raw *raw, int64_t uncached, struct ch_usage *usage)
 {
-    int64_t audio = minus(seen(raw, CH_SLOT_AUDIO_IN), seen(raw, CH_SLOT_AUDIO_CACHED));
-    int64_t image = minus(seen(raw, CH_SLOT_IMAGE_IN), seen(raw, CH_SLOT_IMAGE_CACHED));
-    audio = lesser(audio, uncached);
-    image = lesser(image, uncached - audio);
+    int64_t audio = take_modality(raw, CH_SLOT_AUDIO_IN, CH_SLOT_AUDIO_CACHED, &uncached);
+    int64_t image = take_modality(raw, CH_SLOT_IMAGE_IN, CH_SLOT_IMAGE_CACHED, &uncached);
+    int64_t video = take_modality(raw, CH_SLOT_VIDEO_IN, CH_SLOT_VIDEO_CACHED, &uncached);
     usage->tokens[CH_TOKENS_AUDIO_IN] = audio;
-    usage->tokens[CH_TOKENS_IMAGE_IN] = image;
-    usage->tokens[CH_TOKENS_INPUT] = uncached - audio - image;
+    usage->tokens[CH_TOKENS_IMAGE_IN] = image + video;
+    usage->tokens[CH_TOKENS_INPUT] = uncached;
+    usage->parts[CH_PART_VIDEO_IN] = video;
+}
+
+static void set_cache_read(const struct ch_usage_raw *raw, int64_t cached, struct ch_usage *usage)
+{
+    int64_t audio = lesser(seen(raw, CH_SLOT_AUDIO_CACHED), cached);
+    usage->tokens[CH_TOKENS_CACHE_READ] = cached;
+    usage->parts[CH_PART_CACHE_READ_AUDIO] = audio;
+    usage->parts[CH_PART_CACHE_READ_IMAGE] =
+        lesser(seen(raw, CH_SLOT_IMAGE_CACHED), cached - audio);
 }
 
 static void split_output(const struct ch_usage_raw *raw, bool reasoning_is_outside,
@@ -96,11 +143,13 @@ static void split_output(const struct ch_usage_raw *raw, bool reasoning_is_outsi
     int64_t reasoning = seen(raw, CH_SLOT_REASONING);
     int64_t audio = seen(raw, CH_SLOT_AUDIO_OUT);
     int64_t image = seen(raw, CH_SLOT_IMAGE_OUT);
-    int64_t text = minus(minus(seen(raw, CH_SLOT_OUTPUT), audio), image);
+    int64_t video = seen(raw, CH_SLOT_VIDEO_OUT);
+    int64_t text = minus(minus(minus(seen(raw, CH_SLOT_OUTPUT), audio), image), video);
     usage->tokens[CH_TOKENS_OUTPUT] = reasoning_is_outside ? text : minus(text, reasoning);
     usage->tokens[CH_TOKENS_REASONING] = reasoning;
     usage->tokens[CH_TOKENS_AUDIO_OUT] = audio;
-    usage->tokens[CH_TOKENS_IMAGE_OUT] = image;
+    usage->tokens[CH_TOKENS_IMAGE_OUT] = plus(image, video);
+    usage->parts[CH_PART_VIDEO_OUT] = video;
 }
 
 // Cached and written tokens stand inside the input (wire.md §2).
@@ -109,7 +158,7 @@ static void normalise_openai(const struct ch_usage_raw *raw, bool reasoning_is_o
 {
     int64_t cached = greater(seen(raw, CH_SLOT_CACHED), seen(raw, CH_SLOT_CACHE_HIT));
     int64_t written = seen(raw, CH_SLOT_CACHE_WRITE);
-    usage->tokens[CH_TOKENS_CACHE_READ] = cached;
+    set_cache_read(raw, cached, usage);
     usage->tokens[CH_TOKENS_CACHE_WRITE_5M] = written;
     split_uncached(raw, minus(minus(seen(raw, CH_SLOT_INPUT), cached), written), usage);
     split_output(raw, reasoning_is_outside, usage);
@@ -135,17 +184,33 @@ static void normalise_anthropic(const struct ch_usage_raw *raw, struct ch_usage 
 static void normalise_gemini(const struct ch_usage_raw *raw, struct ch_usage *usage)
 {
     int64_t cached = seen(raw, CH_SLOT_CACHED);
-    usage->tokens[CH_TOKENS_CACHE_READ] = cached;
+    set_cache_read(raw, cached, usage);
     split_uncached(raw, minus(seen(raw, CH_SLOT_INPUT), cached), usage);
     usage->tokens[CH_TOKENS_INPUT] =
         plus(usage->tokens[CH_TOKENS_INPUT], seen(raw, CH_SLOT_TOOL_PROMPT));
     split_output(raw, true, usage);
 }
 
+// The output is all of one kind, unless the provider splits it up itself.
+static void normalise_media(const struct ch_usage_raw *raw, enum ch_usage_slot output_slot,
+                            struct ch_usage *usage)
+{
+    struct ch_usage_raw told = *raw;
+    if (told.slot[output_slot] < 0)
+        told.slot[output_slot] = told.slot[CH_SLOT_OUTPUT];
+    normalise_openai(&told, false, usage);
+}
+
 void ch_usage_normalise(enum ch_usage_form form, const struct ch_usage_raw *raw,
                         bool reasoning_is_outside, struct ch_usage *usage_out)
 {
     *usage_out = (struct ch_usage){.searches = seen(raw, CH_SLOT_SEARCHES),
+                                   .audio_ms = seen(raw, CH_SLOT_AUDIO_MS),
+                                   .characters = seen(raw, CH_SLOT_CHARACTERS),
+                                   .images = seen(raw, CH_SLOT_IMAGES),
+                                   .image_width = raw->image_width,
+                                   .image_height = raw->image_height,
+                                   .image_quality = raw->image_quality,
                                    .tier = raw->tier,
                                    .us_region = raw->us_region,
                                    .eu_region = raw->eu_region,
@@ -155,12 +220,21 @@ void ch_usage_normalise(enum ch_usage_form form, const struct ch_usage_raw *raw,
     case CH_USAGE_OPENAI_CHAT:
     case CH_USAGE_OPENAI_RESPONSES:
     case CH_USAGE_OPENAI_EMBEDDINGS:
+    case CH_USAGE_OPENAI_TRANSCRIPTION:
+    case CH_USAGE_OPENAI_REALTIME:
         normalise_openai(raw, reasoning_is_outside, usage_out);
         break;
     case CH_USAGE_ANTHROPIC:
         normalise_anthropic(raw, usage_out);
         break;
+    case CH_USAGE_OPENAI_IMAGES:
+        normalise_media(raw, CH_SLOT_IMAGE_OUT, usage_out);
+        break;
+    case CH_USAGE_OPENAI_SPEECH:
+        normalise_media(raw, CH_SLOT_AUDIO_OUT, usage_out);
+        break;
     case CH_USAGE_GEMINI:
+    case CH_USAGE_GEMINI_INTERACTIONS:
         normalise_gemini(raw, usage_out);
         break;
     case CH_USAGE_NONE:
@@ -176,6 +250,11 @@ static int64_t sum_classes(const struct ch_usage *usage, int first, int last)
     for (int i = first; i <= last; i++)
         sum = plus(sum, usage->tokens[i]);
     return sum;
+}
+
+bool ch_usage_has_tokens(const struct ch_usage *usage)
+{
+    return sum_classes(usage, 0, CH_TOKEN_CLASSES - 1) > 0;
 }
 
 int64_t ch_usage_total_input(const struct ch_usage *usage)

@@ -3,6 +3,8 @@
 
 #include "domain/error_body.h"
 
+#include <stdio.h>
+
 #define BYTES_PER_TOKEN  4
 #define CONTENT_BYTES    192 // WORDS once: makes a plain chat answer of about 750 bytes
 #define PIECE_BYTES      24
@@ -13,9 +15,15 @@
 #define ESCAPED_MAX      (64 + 6 * CH_SANDBOX_CREDENTIAL_MAX) // a phrase, and every byte as \u00xx
 
 // The arguments of every tool call, as they stand in a JSON string; told in two pieces.
-#define TOOL_ARGUMENTS "{\\\"city\\\":\\\"Paris\\\"}"
-#define TOOL_PIECE     10
-#define TOOL_TOKENS    4
+#define TOOL_ARGUMENTS        "{\\\"city\\\":\\\"Paris\\\"}"
+#define TOOL_PIECE            10
+#define TOOL_TOKENS           4
+
+#define FILE_BYTES_PER_SECOND 16000 // of an uploaded recording
+#define TOKENS_PER_SECOND     10
+#define READ_IMAGE_TOKENS     200
+#define MADE_IMAGE_TOKENS     1056
+#define IMAGE_SIDE            1024 // where no size was asked for
 
 #define WORDS                                                                                      \
     "This is the sandbox provider: no model thought about your question, nobody is billed for "    \
@@ -128,9 +136,65 @@ static void set_output(struct ch_sandbox_answer *answer, int64_t input, int64_t 
     set_number(answer, CH_VAR_TOTAL, input + text + reasoning);
 }
 
+// ---- media
+
+static bool is_images(enum ch_endpoint endpoint)
+{
+    return endpoint == CH_ENDPOINT_IMAGES_GENERATIONS || endpoint == CH_ENDPOINT_IMAGES_EDITS ||
+           endpoint == CH_ENDPOINT_IMAGES_VARIATIONS;
+}
+
+static bool is_transcript(enum ch_endpoint endpoint)
+{
+    return endpoint == CH_ENDPOINT_AUDIO_TRANSCRIPTIONS ||
+           endpoint == CH_ENDPOINT_AUDIO_TRANSLATIONS;
+}
+
+static bool is_media(enum ch_endpoint endpoint)
+{
+    return is_images(endpoint) || is_transcript(endpoint) || endpoint == CH_ENDPOINT_AUDIO_SPEECH;
+}
+
+// The older models, which their maker bills by the image, the second and the character.
+static bool is_by_unit(const struct ch_sandbox_request *request)
+{
+    struct ch_span model = ch_sandbox_request_model(request);
+    const char *older = is_images(request->endpoint)       ? "dall-e"
+                        : is_transcript(request->endpoint) ? "whisper"
+                                                           : "tts-1";
+    return is_media(request->endpoint) && memmem(model.ptr, model.len, older, strlen(older));
+}
+
+static int64_t seconds_heard(const struct ch_sandbox_request *request)
+{
+    if (!is_transcript(request->endpoint))
+        return 0;
+    int64_t seconds = (request->ask.file_bytes + FILE_BYTES_PER_SECOND - 1) / FILE_BYTES_PER_SECOND;
+    return seconds > 0 ? seconds : 1;
+}
+
+static int64_t audio_tokens(const struct ch_sandbox_request *request)
+{
+    return seconds_heard(request) * TOKENS_PER_SECOND;
+}
+
+static int64_t image_tokens(const struct ch_sandbox_request *request)
+{
+    return is_images(request->endpoint) && request->ask.file_bytes > 0 ? READ_IMAGE_TOKENS : 0;
+}
+
+// Of what has no text in it: images, and speech.
+static int64_t media_output(const struct ch_sandbox_request *request)
+{
+    if (is_images(request->endpoint))
+        return request->ask.images * MADE_IMAGE_TOKENS;
+    return request->endpoint == CH_ENDPOINT_AUDIO_SPEECH ? request->ask.characters * 7 / 5 : 0;
+}
+
 static int64_t input_tokens(const struct ch_sandbox_request *request)
 {
-    int64_t tokens = request->body_bytes / BYTES_PER_TOKEN;
+    int64_t tokens = (request->body_bytes - request->ask.file_bytes) / BYTES_PER_TOKEN +
+                     audio_tokens(request) + image_tokens(request);
     return tokens > 0 ? tokens : 1;
 }
 
@@ -187,6 +251,8 @@ static void plan_content(struct ch_sandbox_answer *answer, struct ch_sandbox_sou
                          const struct ch_sandbox_request *request)
 {
     struct size size = size_of_content(answer, source, request);
+    if (is_images(request->endpoint)) // a stream tells each in an event
+        size = (struct size){request->ask.images, 1, 0};
     int64_t most = request->max_tokens ? request->max_tokens : INT64_MAX;
     int64_t reasoning = request->directives.thinking ? REASONING_TOKENS : 0;
     if (reasoning > most / 2)
@@ -341,6 +407,71 @@ static void set_head_values(struct ch_sandbox_answer *answer,
                  request->is_event_stream ? "text/event-stream" : "application/json");
 }
 
+static bool has_format(const struct ch_sandbox_request *request, const char *format)
+{
+    return is_transcript(request->endpoint) && strcmp(request->format, format) == 0;
+}
+
+static const char *media_type(const struct ch_sandbox_answer *answer,
+                              const struct ch_sandbox_request *request)
+{
+    if (answer->status != 200)
+        return "application/json";
+    if (request->endpoint == CH_ENDPOINT_AUDIO_SPEECH)
+        return strcmp(request->format, "wav") == 0 ? "audio/wav" : "audio/mpeg";
+    bool is_text =
+        has_format(request, "text") || has_format(request, "srt") || has_format(request, "vtt");
+    return is_text ? "text/plain; charset=utf-8" : "application/json";
+}
+
+// What the answer does not state: bare transcripts, sound, and images that are billed by number.
+static bool hides_usage(const struct ch_sandbox_answer *answer,
+                        const struct ch_sandbox_request *request)
+{
+    bool is_sound = request->endpoint == CH_ENDPOINT_AUDIO_SPEECH && !answer->is_stream;
+    bool is_bare =
+        has_format(request, "text") || has_format(request, "srt") || has_format(request, "vtt");
+    return is_sound || is_bare || (is_images(request->endpoint) && is_by_unit(request));
+}
+
+// Of a transcript: one of the flags. An unknown word is plain JSON.
+static void set_format(struct ch_sandbox_answer *answer, const struct ch_sandbox_request *request)
+{
+    bool is_bare = has_format(request, "text"), is_srt = has_format(request, "srt");
+    bool is_vtt = has_format(request, "vtt"), is_verbose = has_format(request, "verbose_json");
+    set_flag(answer, CH_VAR_BARE, is_bare);
+    set_flag(answer, CH_VAR_SRT, is_srt);
+    set_flag(answer, CH_VAR_VTT, is_vtt);
+    set_flag(answer, CH_VAR_VERBOSE, is_verbose);
+    set_flag(answer, CH_VAR_JSON, !is_bare && !is_srt && !is_vtt && !is_verbose);
+}
+
+static void set_media_values(struct ch_sandbox_answer *answer,
+                             const struct ch_sandbox_request *request)
+{
+    const struct ch_media_ask *ask = &request->ask;
+    bool is_speech = request->endpoint == CH_ENDPOINT_AUDIO_SPEECH;
+    set_text(answer, CH_VAR_MEDIA, media_type(answer, request));
+    set_flag(answer, CH_VAR_BY_UNIT, is_by_unit(request));
+    set_number(answer, CH_VAR_IMAGES, is_images(request->endpoint) ? ask->images : 0);
+    set_number(answer, CH_VAR_SECONDS, seconds_heard(request));
+    set_number(answer, CH_VAR_CHARACTERS, is_speech ? ask->characters : 0);
+    set_number(answer, CH_VAR_AUDIO_IN, audio_tokens(request));
+    set_number(answer, CH_VAR_IMAGE_IN, image_tokens(request));
+    if (is_media(request->endpoint))
+        set_number(answer, CH_VAR_UNCACHED,
+                   input_tokens(request) - audio_tokens(request) - image_tokens(request));
+    set_text(answer, CH_VAR_QUALITY,
+             ask->image_quality ? ch_image_quality_name(ask->image_quality) : "medium");
+    snprintf(answer->dimensions, sizeof answer->dimensions, "%dx%d",
+             ask->image_width ? ask->image_width : IMAGE_SIDE,
+             ask->image_height ? ask->image_height : IMAGE_SIDE);
+    set_text(answer, CH_VAR_DIMENSIONS, answer->dimensions);
+    set_format(answer, request);
+    if (hides_usage(answer, request))
+        set_flag(answer, CH_VAR_USAGE, false);
+}
+
 void ch_sandbox_answer_begin(struct ch_sandbox_answer *answer,
                              const struct ch_sandbox_request *request,
                              const struct ch_script_book *book, struct ch_sandbox_source *source,
@@ -367,8 +498,11 @@ void ch_sandbox_answer_begin(struct ch_sandbox_answer *answer,
     set_number(answer, CH_VAR_CREATED, wall_ms / 1000);
     set_input(answer, request);
     plan_content(answer, source, request);
-    if (!script->piece) // no words are generated
+    set_media_values(answer, request);
+    if (!script->piece && !is_media(request->endpoint)) // no words are generated
         set_output(answer, input_tokens(request), 0, 0);
+    else if (is_media(request->endpoint) && !is_transcript(request->endpoint))
+        set_output(answer, input_tokens(request), media_output(request), 0);
 }
 
 static enum ch_err append_error(struct ch_sandbox_answer *answer,
@@ -388,6 +522,19 @@ static bool is_embedding(enum ch_endpoint endpoint)
            endpoint == CH_ENDPOINT_BATCH_EMBED_CONTENTS;
 }
 
+static enum ch_err list_images(const struct ch_sandbox_request *request,
+                               struct ch_sandbox_source *source)
+{
+    bool by_address = is_by_unit(request) && strcmp(request->format, "b64_json") != 0;
+    const char *image = by_address ? "{\"url\":\"https://images.invalid/sandbox.png\"}"
+                                   : "{\"b64_json\":\"" CH_SANDBOX_PNG "\"}";
+    enum ch_err err = CH_OK;
+    ch_buf_clear(&source->items);
+    for (int64_t i = 0; i < request->ask.images && !err; i++)
+        err = ch_buf_append_format(&source->items, "%s%s", i ? "," : "", image);
+    return err;
+}
+
 enum ch_err ch_sandbox_answer_document(struct ch_sandbox_answer *answer,
                                        const struct ch_sandbox_request *request,
                                        const struct ch_script_book *book,
@@ -399,6 +546,9 @@ enum ch_err ch_sandbox_answer_document(struct ch_sandbox_answer *answer,
     if (is_embedding(request->endpoint)) {
         ch_buf_clear(&source->items);
         err = ch_sandbox_embeddings_append(request, &source->items);
+        answer->values[CH_VAR_ITEMS] = ch_buf_span(&source->items);
+    } else if (is_images(request->endpoint)) {
+        err = list_images(request, source);
         answer->values[CH_VAR_ITEMS] = ch_buf_span(&source->items);
     } else {
         err = set_content(answer, source, request, 0, answer->content_len);
@@ -498,7 +648,12 @@ static void settle_tokens(struct ch_sandbox_answer *answer, bool is_done)
 {
     static const enum ch_sandbox_var costs[] = {CH_VAR_INPUT,    CH_VAR_CACHED, CH_VAR_WRITE_5M,
                                                 CH_VAR_WRITE_1H, CH_VAR_OUTPUT, CH_VAR_REASONING};
+    static const enum ch_sandbox_var units[] = {CH_VAR_IMAGES, CH_VAR_SECONDS, CH_VAR_CHARACTERS};
+    bool by_unit = answer->values[CH_VAR_BY_UNIT].len > 0;
     if (!answer->is_billed)
+        for (size_t i = 0; i < sizeof units / sizeof *units; i++)
+            set_number(answer, units[i], 0);
+    if (!answer->is_billed || by_unit)
         for (size_t i = 0; i < sizeof costs / sizeof *costs; i++)
             set_number(answer, costs[i], 0);
     else if (!is_done && answer->is_stream)

@@ -36,6 +36,7 @@ struct ch_sandbox_answer {
     char numbers[CH_SANDBOX_VARS][CH_SANDBOX_NUMBER_TEXT];
     char request_id[CH_REQUEST_ID_TEXT];
     char full_id[64];
+    char dimensions[2 * 12]; // of an image: two numbers and what joins them
 };
 
 // Decides the answer to a finished request. Borrows request and book until the answer is over.

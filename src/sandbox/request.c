@@ -33,6 +33,11 @@ enum path_index {
     AT_INPUT,
     AT_INPUT_ITEM,
     AT_REQUESTS_ITEM,
+    AT_IMAGES,
+    AT_SIZE,
+    AT_QUALITY,
+    AT_FORMAT,
+    AT_STREAM_FORMAT,
 };
 
 static const char *const paths[] = {
@@ -59,6 +64,23 @@ static const char *const paths[] = {
     [AT_INPUT] = "input",
     [AT_INPUT_ITEM] = "input[]",
     [AT_REQUESTS_ITEM] = "requests[]",
+    [AT_IMAGES] = "n",
+    [AT_SIZE] = "size",
+    [AT_QUALITY] = "quality",
+    [AT_FORMAT] = "response_format",
+    [AT_STREAM_FORMAT] = "stream_format",
+};
+
+const char *const ch_sandbox_form_fields[CH_SANDBOX_FORM_FIELDS] = {
+    "model", "stream", "n", "size", "quality", "response_format",
+};
+enum field_index {
+    FIELD_MODEL,
+    FIELD_STREAM,
+    FIELD_IMAGES,
+    FIELD_SIZE,
+    FIELD_QUALITY,
+    FIELD_FORMAT,
 };
 
 enum ch_err ch_sandbox_request_plan_new(struct ch_json_plan **plan_out)
@@ -123,6 +145,7 @@ static void read_directives(struct ch_sandbox_directives *directives, struct ch_
 
 struct head_signs {
     bool is_anthropic, is_gemini; // fields that only one dialect's SDK sends
+    struct ch_span content_type;
 };
 
 static void read_fields(struct ch_sandbox_request *request, const struct ch_http1_head *head,
@@ -137,6 +160,8 @@ static void read_fields(struct ch_sandbox_request *request, const struct ch_http
         else if (field->id == CH_FIELD_OTHER &&
                  ch_span_ieq(ch_http1_name(base, field), CH_SPAN("x-sandbox")))
             read_directives(&request->directives, value);
+        if (field->id == CH_FIELD_CONTENT_TYPE)
+            signs->content_type = value;
         signs->is_anthropic |= field->id == CH_FIELD_ANTHROPIC_VERSION;
         signs->is_gemini |= field->id == CH_FIELD_X_GOOG_API_KEY;
     }
@@ -206,8 +231,27 @@ static void take_listed_model(struct ch_sandbox_request *request, struct ch_span
         take_path_model(request, ch_span_sub(path, (size_t)(found - path.ptr) + family.len));
 }
 
+// A route that takes forms only must get one; one that takes either goes by the Content-Type.
+static void take_body_kind(struct ch_sandbox_request *request, const struct ch_route *route,
+                           struct ch_span content_type)
+{
+    struct ch_span boundary;
+    request->is_form =
+        route->takes_form && (!route->takes_json || ch_multipart_is_form(content_type));
+    if (!request->is_form)
+        return;
+    enum ch_multipart_error error = ch_multipart_boundary(content_type, &boundary);
+    if (error) {
+        request->is_form = false;
+        set_fault(request, 400, ch_multipart_error_text(error));
+        return;
+    }
+    memcpy(request->boundary, boundary.ptr, boundary.len);
+    request->boundary_len = boundary.len;
+}
+
 static void take_route(struct ch_sandbox_request *request, const struct ch_route_match *match,
-                       struct ch_span query)
+                       struct ch_span query, struct ch_span content_type)
 {
     const struct ch_route *route = match->route;
     struct ch_span alt, whole;
@@ -217,7 +261,9 @@ static void take_route(struct ch_sandbox_request *request, const struct ch_route
     request->is_event_stream =
         route->dialect != CH_DIALECT_GEMINI ||
         (ch_query_find(query, CH_SPAN("alt"), &alt, &whole) && ch_span_eq(alt, CH_SPAN("sse")));
-    request->has_body_model = route->model_place == CH_MODEL_IN_BODY;
+    request->has_body_model =
+        route->model_place == CH_MODEL_IN_BODY || route->model_place == CH_MODEL_IN_FORM;
+    take_body_kind(request, route, content_type);
     if (route->model_place == CH_MODEL_IN_PATH)
         take_path_model(request, match->model);
     else if (route->endpoint == CH_ENDPOINT_MODELS)
@@ -241,7 +287,7 @@ static void read_target(struct ch_sandbox_request *request, const struct ch_http
     else if (result == CH_ROUTE_WRONG_METHOD || !is_served)
         set_fault(request, 405, "This path is served with another method.");
     else
-        take_route(request, &match, target.query);
+        take_route(request, &match, target.query, signs->content_type);
 }
 
 void ch_sandbox_request_begin(struct ch_sandbox_request *request, const struct ch_http1_head *head,
@@ -256,6 +302,7 @@ void ch_sandbox_request_begin(struct ch_sandbox_request *request, const struct c
         .carrier = "",
         .directives = {.events = -1, .size = -1},
     };
+    ch_media_ask_init(&request->ask);
     read_fields(request, head, base, api_key, &signs);
     read_target(request, head, base, &signs);
 }
@@ -301,6 +348,26 @@ static void count_item(struct ch_sandbox_request *request, const struct ch_json_
 {
     if (value->type == CH_JSON_STRING || value->type == CH_JSON_ARRAY)
         request->items++;
+}
+
+// The scanner cuts long texts; of such one the bytes count.
+static void take_characters(struct ch_sandbox_request *request, const struct ch_json_value *value)
+{
+    if (value->type == CH_JSON_STRING)
+        request->ask.characters = value->cut ? (int64_t)(value->end - value->at) - 2
+                                             : ch_media_json_characters(value->raw);
+}
+
+static void take_media(struct ch_sandbox_request *request, const struct ch_json_value *value)
+{
+    if (value->type == CH_JSON_STRING || value->type == CH_JSON_NUMBER)
+        ch_media_ask_take(&request->ask, ch_span_of(paths[value->path]), value->raw);
+}
+
+static void take_format(struct ch_sandbox_request *request, struct ch_span value)
+{
+    if (!ch_span_copy(value, request->format, sizeof request->format))
+        request->format[0] = '\0';
 }
 
 bool ch_sandbox_request_take_value(void *arg, const struct ch_json_value *value)
@@ -356,6 +423,7 @@ bool ch_sandbox_request_take_value(void *arg, const struct ch_json_value *value)
         break;
     case AT_INPUT:
         request->items += value->type == CH_JSON_STRING;
+        take_characters(request, value);
         break;
     case AT_INPUT_ITEM:
         count_item(request, value);
@@ -363,8 +431,55 @@ bool ch_sandbox_request_take_value(void *arg, const struct ch_json_value *value)
     case AT_REQUESTS_ITEM:
         request->items += value->type == CH_JSON_OBJECT;
         break;
+    case AT_IMAGES:
+    case AT_SIZE:
+    case AT_QUALITY:
+        take_media(request, value);
+        break;
+    case AT_FORMAT:
+        if (value->type == CH_JSON_STRING)
+            take_format(request, value->raw);
+        break;
+    case AT_STREAM_FORMAT:
+        if (request->endpoint == CH_ENDPOINT_AUDIO_SPEECH)
+            request->is_stream = is_text(value, "sse");
+        break;
     }
     return true;
+}
+
+static void take_form_model(struct ch_sandbox_request *request, struct ch_span value)
+{
+    if (!request->has_body_model)
+        return;
+    if (!ch_model_name_is_valid(value)) {
+        set_fault(request, 400, "The model must be a name of at most 128 bytes.");
+        return;
+    }
+    memcpy(request->model, value.ptr, value.len);
+    request->model_len = value.len;
+}
+
+void ch_sandbox_request_take_field(void *arg, const struct ch_multipart_value *value)
+{
+    struct ch_sandbox_request *request = arg;
+    switch ((enum field_index)value->field) {
+    case FIELD_MODEL:
+        take_form_model(request, value->text);
+        break;
+    case FIELD_STREAM:
+        request->is_stream = ch_span_ieq(value->text, CH_SPAN("true"));
+        break;
+    case FIELD_IMAGES:
+    case FIELD_SIZE:
+    case FIELD_QUALITY:
+        ch_media_ask_take(&request->ask, ch_span_of(ch_sandbox_form_fields[value->field]),
+                          value->text);
+        break;
+    case FIELD_FORMAT:
+        take_format(request, value->text);
+        break;
+    }
 }
 
 static int64_t clamp(int64_t value, int64_t least, int64_t most)
@@ -403,6 +518,9 @@ static struct ch_span default_model(enum ch_endpoint endpoint)
         return CH_SPAN("omni-moderation-latest");
     if (endpoint == CH_ENDPOINT_RESPONSES || endpoint == CH_ENDPOINT_RESPONSES_INPUT_TOKENS)
         return CH_SPAN("gpt-4o");
+    if (endpoint == CH_ENDPOINT_IMAGES_GENERATIONS || endpoint == CH_ENDPOINT_IMAGES_EDITS ||
+        endpoint == CH_ENDPOINT_IMAGES_VARIATIONS)
+        return CH_SPAN("dall-e-2");
     return CH_SPAN("");
 }
 
@@ -417,7 +535,7 @@ static void check_model(struct ch_sandbox_request *request)
         set_fault(request, 400, "You must provide a model parameter.");
 }
 
-void ch_sandbox_request_finish(struct ch_sandbox_request *request, bool is_json)
+void ch_sandbox_request_finish(struct ch_sandbox_request *request, bool is_whole)
 {
     bool is_batch = request->endpoint != CH_ENDPOINT_EMBED_CONTENT;
     request->items = clamp(request->items, 1, is_batch ? ITEMS_MAX : 1);
@@ -427,8 +545,12 @@ void ch_sandbox_request_finish(struct ch_sandbox_request *request, bool is_json)
         set_fault(request, 401, "Incorrect API key provided.");
     if (request->endpoint == CH_ENDPOINT_MODELS || request->fault)
         return;
-    if (!is_json)
-        set_fault(request, 400, "The body is not valid JSON.");
+    if (!is_whole)
+        set_fault(request, 400,
+                  request->is_form ? "The body is not a valid form."
+                                   : "The body is not valid JSON.");
+    if (request->ask.is_bad)
+        set_fault(request, 400, "n must be a number from 1 to 10.");
     if (request->has_body_model)
         check_model(request);
 }

@@ -4,14 +4,17 @@
 #ifndef CH_SANDBOX_REQUEST_H
 #define CH_SANDBOX_REQUEST_H
 
+#include "domain/media.h"
 #include "domain/model_rule.h"
 #include "domain/route.h"
 #include "wire/http1.h"
 #include "wire/json_scan.h"
+#include "wire/multipart.h"
 
 #define CH_DIALECTS               3
 #define CH_SANDBOX_CREDENTIAL_MAX 512
 #define CH_SANDBOX_TIER_MAX       32
+#define CH_SANDBOX_WORD_MAX       16
 #define CH_SANDBOX_SIZE_MAX       (INT64_C(64) << 20) // bytes of content one answer may be asked for
 #define CH_SANDBOX_EVENTS_MAX     INT64_C(10000000)
 #define CH_SANDBOX_DELAY_MAX_MS   INT64_C(3600000)
@@ -38,14 +41,18 @@ struct ch_sandbox_request {
     bool wants_base64;
     bool has_tool_result, refuses_tools;
     bool has_body_model; // the body must name it
+    bool is_form;        // else JSON
     int64_t body_bytes;
     int64_t max_tokens; // 0: not said
     int64_t items, dimensions;
-    size_t model_len, tool_len, tier_len, credential_len;
+    struct ch_media_ask ask;
+    size_t model_len, tool_len, tier_len, credential_len, boundary_len;
     const char *carrier;           // the field that brought the credential; ""
     char model[CH_MODEL_NAME_MAX]; // as it may stand in a JSON string
     char tool[CH_MODEL_NAME_MAX];  // the first tool's name, likewise
     char tier[CH_SANDBOX_TIER_MAX];
+    char format[CH_SANDBOX_WORD_MAX]; // `response_format`, where it is a word; ""
+    char boundary[CH_MULTIPART_BOUNDARY_MAX];
     char credential[CH_SANDBOX_CREDENTIAL_MAX]; // as it came, to be echoed
     struct ch_sandbox_directives directives;
 };
@@ -59,8 +66,14 @@ void ch_sandbox_request_begin(struct ch_sandbox_request *request, const struct c
                               const char *base, struct ch_span api_key);
 // A ch_json_value_fn; `arg` is the request.
 bool ch_sandbox_request_take_value(void *arg, const struct ch_json_value *value);
-// The body is over: settles what depends on all of it. `is_json`: it was one document.
-void ch_sandbox_request_finish(struct ch_sandbox_request *request, bool is_json);
+// The fields of a form that ch_sandbox_request_take_field wants.
+#define CH_SANDBOX_FORM_FIELDS 6
+extern const char *const ch_sandbox_form_fields[CH_SANDBOX_FORM_FIELDS];
+// A ch_multipart_value_fn; `arg` is the request.
+void ch_sandbox_request_take_field(void *arg, const struct ch_multipart_value *value);
+// The body is over: settles what depends on all of it. `is_whole`: it was one JSON document, or a
+// form from its first delimiter to its last.
+void ch_sandbox_request_finish(struct ch_sandbox_request *request, bool is_whole);
 
 // Reads one word ("slow-200ms"); unknown ones change nothing.
 void ch_sandbox_directive_read(struct ch_sandbox_directives *directives, struct ch_span word);

@@ -18,7 +18,7 @@ static const char *const error_texts[CH_DIALECTS] = {
 #define CLOSE_FIELD      "<?close>connection: close\r\n<?>"
 
 static const char document_head_text[] =
-    "HTTP/1.1 <status> <reason>\r\ncontent-type: application/json\r\n" REQUEST_ID_FIELD
+    "HTTP/1.1 <status> <reason>\r\ncontent-type: <media>\r\n" REQUEST_ID_FIELD
     "<?retry>retry-after: <retry>\r\n<?><?redirect>location: <redirect>\r\n<?>"
     "<?echo>x-echoed-credential: <echo>\r\n<?>" CLOSE_FIELD "content-length: <length>\r\n\r\n";
 
@@ -31,6 +31,7 @@ static const char record_text[] =
     "'stream':<stream>,'status':<status>,'request_id':'<request_id>','outcome':'<outcome>',"
     "'input_tokens':<input>,'cached_tokens':<cached>,'cache_write_5m_tokens':<write_5m>,"
     "'cache_write_1h_tokens':<write_1h>,'output_tokens':<output>,'reasoning_tokens':<reasoning>,"
+    "'images':<images>,'audio_seconds':<seconds>,'characters':<characters>,"
     "'request_bytes':<request_bytes>,'carrier':'<carrier>','usage':";
 
 static enum ch_err compile_text(const char *text, struct ch_sandbox_template **template_out)

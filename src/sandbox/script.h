@@ -10,6 +10,11 @@
 
 #define CH_SCRIPT_STEPS_MAX 8
 
+// One transparent pixel, in base64.
+#define CH_SANDBOX_PNG                                                                             \
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJg" \
+    "gg=="
+
 // The text of one script, as written.
 struct ch_script_text {
     const char *id_prefix; // "chatcmpl-"
@@ -25,6 +30,7 @@ struct ch_script_text {
 // The endpoint's texts; with `calls_tool` those that end in a tool call. NULL: not an endpoint of
 // that dialect.
 const struct ch_script_text *ch_script_openai(enum ch_endpoint endpoint, bool calls_tool);
+const struct ch_script_text *ch_script_media(enum ch_endpoint endpoint); // OpenAI's
 const struct ch_script_text *ch_script_anthropic(enum ch_endpoint endpoint, bool calls_tool);
 const struct ch_script_text *ch_script_gemini(enum ch_endpoint endpoint, bool calls_tool);
 

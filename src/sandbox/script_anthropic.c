@@ -95,6 +95,13 @@ const struct ch_script_text *ch_script_anthropic(enum ch_endpoint endpoint, bool
     case CH_ENDPOINT_MODELS:
         return &models;
     case CH_ENDPOINT_NONE:
+    case CH_ENDPOINT_RESPONSES_COMPACT:
+    case CH_ENDPOINT_IMAGES_GENERATIONS:
+    case CH_ENDPOINT_IMAGES_EDITS:
+    case CH_ENDPOINT_IMAGES_VARIATIONS:
+    case CH_ENDPOINT_AUDIO_TRANSCRIPTIONS:
+    case CH_ENDPOINT_AUDIO_TRANSLATIONS:
+    case CH_ENDPOINT_AUDIO_SPEECH:
     case CH_ENDPOINT_CHAT_COMPLETIONS:
     case CH_ENDPOINT_COMPLETIONS:
     case CH_ENDPOINT_RESPONSES:

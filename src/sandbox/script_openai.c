@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// OpenAI: chat completions, completions, responses, embeddings, moderations, models.
+// OpenAI: chat completions, completions, responses, embeddings, moderations, models. Images and
+// sound stand in script_media.c.
 #include "script.h"
 
 #define DATA(json) "data: " json "\n\n"
@@ -146,6 +147,14 @@ static const struct ch_script_text response_tool = {
               RESPONSE_LAST(CALL("completed", "<content>"))},
 };
 
+static const struct ch_script_text compaction = {
+    .id_prefix = "resp_",
+    .plain = "{'id':'<full_id>','object':'response.compaction','created_at':<created>,'output':["
+             "{'id':'cmp_<id>','type':'compaction','encrypted_content':'c2FuZGJveA=='}],"
+             "'usage':<?usage>" RESPONSE_USAGE "<?><!usage>null<?>}",
+    .usage = RESPONSE_USAGE,
+};
+
 static const struct ch_script_text input_tokens = {
     .id_prefix = "",
     .plain = "{'object':'response.input_tokens','input_tokens':<input>}",
@@ -198,6 +207,15 @@ const struct ch_script_text *ch_script_openai(enum ch_endpoint endpoint, bool ca
         return &moderations;
     case CH_ENDPOINT_MODELS:
         return &models;
+    case CH_ENDPOINT_RESPONSES_COMPACT:
+        return &compaction;
+    case CH_ENDPOINT_IMAGES_GENERATIONS:
+    case CH_ENDPOINT_IMAGES_EDITS:
+    case CH_ENDPOINT_IMAGES_VARIATIONS:
+    case CH_ENDPOINT_AUDIO_TRANSCRIPTIONS:
+    case CH_ENDPOINT_AUDIO_TRANSLATIONS:
+    case CH_ENDPOINT_AUDIO_SPEECH:
+        return ch_script_media(endpoint);
     case CH_ENDPOINT_NONE:
     case CH_ENDPOINT_MESSAGES:
     case CH_ENDPOINT_COUNT_TOKENS:

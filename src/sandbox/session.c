@@ -35,9 +35,10 @@ struct session {
     bool is_delivering; // inside on_peer_bytes
     bool is_head_sent;  // of the answer
     bool is_rendered;   // the whole answer is in the backlog or behind it
-    bool is_json_broken;
+    bool is_body_broken;
     struct ch_http1_body body;
     struct ch_json_scan scan;
+    struct ch_multipart form;
     struct ch_timer timer;
     struct ch_buf backlog; // rendered, and too long to be written at once
     size_t backlog_at;
@@ -364,9 +365,37 @@ static void refuse(struct session *s, const struct ch_http1_error *error)
 
 static void finish_request(struct session *s)
 {
-    bool is_json = !s->is_json_broken && ch_json_scan_finish(&s->scan) == CH_OK;
-    ch_sandbox_request_finish(&s->request, is_json);
+    bool is_whole = !s->is_body_broken;
+    if (s->request.is_form) {
+        is_whole = is_whole && ch_multipart_finish(&s->form) == CH_MULTIPART_OK;
+        s->request.ask.file_bytes = (int64_t)s->form.file_bytes;
+    } else {
+        is_whole = is_whole && ch_json_scan_finish(&s->scan) == CH_OK;
+    }
+    ch_sandbox_request_finish(&s->request, is_whole);
     answer(s);
+}
+
+static void begin_body(struct session *s)
+{
+    struct ch_span boundary = {s->request.boundary, s->request.boundary_len};
+    s->is_body_broken = false;
+    if (s->request.is_form)
+        ch_multipart_init(&s->form, boundary, ch_sandbox_form_fields, CH_SANDBOX_FORM_FIELDS,
+                          ch_sandbox_request_take_field, &s->request);
+    else
+        ch_json_scan_init(&s->scan, s->worker->setting->plan, ch_sandbox_request_take_value,
+                          &s->request);
+}
+
+static void feed_body(struct session *s, struct ch_span payload)
+{
+    if (s->is_body_broken)
+        return;
+    if (s->request.is_form)
+        s->is_body_broken = ch_multipart_feed(&s->form, payload) != CH_MULTIPART_OK;
+    else
+        s->is_body_broken = ch_json_scan_feed(&s->scan, payload) != CH_OK;
 }
 
 // Both return how many bytes they used; 0: there must be more first, or there is no one to read
@@ -386,9 +415,8 @@ static size_t read_head(struct session *s, struct ch_span bytes)
         return 0;
     size_t size = worker->head.size;
     ch_sandbox_request_begin(&s->request, &worker->head, bytes.ptr, worker->setting->api_key);
-    ch_json_scan_init(&s->scan, worker->setting->plan, ch_sandbox_request_take_value, &s->request);
+    begin_body(s);
     ch_http1_body_init(&s->body, &worker->head);
-    s->is_json_broken = false;
     s->phase = BODY;
     struct iovec part = {(void *)(uintptr_t)go_on, sizeof go_on - 1};
     if (worker->head.expect_continue && ch_peer_write(&s->peer, &part, 1))
@@ -413,8 +441,7 @@ static size_t read_body(struct session *s, struct ch_span bytes)
             return 0;
         }
         s->request.body_bytes += (int64_t)payload.len;
-        if (!s->is_json_broken && ch_json_scan_feed(&s->scan, payload))
-            s->is_json_broken = true;
+        feed_body(s, payload);
         if (verdict == CH_HTTP1_DONE)
             finish_request(s);
         else if (consumed == 0)

@@ -68,6 +68,20 @@ static enum ch_sandbox_var find_var(struct ch_span name)
         [CH_VAR_TEXT] = "text",
         [CH_VAR_REASONING] = "reasoning",
         [CH_VAR_TOTAL] = "total",
+        [CH_VAR_AUDIO_IN] = "audio_in",
+        [CH_VAR_IMAGE_IN] = "image_in",
+        [CH_VAR_MEDIA] = "media",
+        [CH_VAR_BY_UNIT] = "by_unit",
+        [CH_VAR_IMAGES] = "images",
+        [CH_VAR_SECONDS] = "seconds",
+        [CH_VAR_CHARACTERS] = "characters",
+        [CH_VAR_QUALITY] = "quality",
+        [CH_VAR_DIMENSIONS] = "dimensions",
+        [CH_VAR_JSON] = "json",
+        [CH_VAR_VERBOSE] = "verbose",
+        [CH_VAR_BARE] = "bare",
+        [CH_VAR_SRT] = "srt",
+        [CH_VAR_VTT] = "vtt",
     };
     size_t var = 0;
     while (var < CH_SANDBOX_VARS && !ch_span_eq(name, ch_span_of(names[var])))

@@ -55,8 +55,23 @@ enum ch_sandbox_var {
     CH_VAR_TEXT,   // the output without reasoning
     CH_VAR_REASONING,
     CH_VAR_TOTAL,
+    CH_VAR_AUDIO_IN, // parts of the input
+    CH_VAR_IMAGE_IN,
+    // media
+    CH_VAR_MEDIA,   // type of a document
+    CH_VAR_BY_UNIT, // whether the model is billed by the image, the second or the character
+    CH_VAR_IMAGES,
+    CH_VAR_SECONDS,
+    CH_VAR_CHARACTERS,
+    CH_VAR_QUALITY,
+    CH_VAR_DIMENSIONS, // of an image, "1024x1024"
+    CH_VAR_JSON,       // the form of a transcript
+    CH_VAR_VERBOSE,
+    CH_VAR_BARE,
+    CH_VAR_SRT,
+    CH_VAR_VTT,
 };
-#define CH_SANDBOX_VARS (CH_VAR_TOTAL + 1)
+#define CH_SANDBOX_VARS (CH_VAR_VTT + 1)
 
 struct ch_sandbox_template;
 

@@ -85,6 +85,7 @@ static const struct known_name known_names[SLOT_COUNT] = {
     NAME('a', 'y', "api-key", CH_FIELD_API_KEY),
     NAME('s', 'l', "sec-websocket-protocol", CH_FIELD_SEC_WEBSOCKET_PROTOCOL),
     NAME('c', 'e', "cookie", CH_FIELD_COOKIE),
+    NAME('c', '2', "cookie2", CH_FIELD_COOKIE),
     NAME('s', 'e', "set-cookie", CH_FIELD_COOKIE),
     NAME('s', '2', "set-cookie2", CH_FIELD_COOKIE),
     NAME('f', 'd', "forwarded", CH_FIELD_FORWARDING),

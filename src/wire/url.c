@@ -170,10 +170,27 @@ static bool is_plain_segment(struct ch_span segment)
            !ch_span_eq(segment, CH_SPAN(".."));
 }
 
+// Letters, digits, '-', '_', ':' and single slashes, as nearly every path has alone.
+static bool is_obviously_plain(struct ch_span path)
+{
+    char last = '\0';
+    for (size_t i = 0; i < path.len; i++) {
+        char c = path.ptr[i];
+        bool is_word = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_' ||
+                       c == ':' || (c >= 'A' && c <= 'Z');
+        if (!is_word && (c != '/' || last == '/'))
+            return false;
+        last = c;
+    }
+    return last != '/';
+}
+
 bool ch_target_path_is_plain(struct ch_span path)
 {
     if (path.len == 0 || path.ptr[0] != '/')
         return false;
+    if (is_obviously_plain(path))
+        return true;
     struct ch_span rest = ch_span_sub(path, 1);
     while (rest.ptr)
         if (!is_plain_segment(next_part(&rest, '/')))

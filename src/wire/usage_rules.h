@@ -30,7 +30,7 @@ enum ch_usage_meaning {
     CH_MEANS_CONTENT, // generated, unless empty
     CH_MEANS_ERROR,
     CH_MEANS_EVENT,      // an element of a streamed array
-    CH_MEANS_MODALITIES, // a list; the rule's slot takes audio, the next one images
+    CH_MEANS_MODALITIES, // a list; the rule's slot takes audio, the next ones images and video
     CH_MEANS_MODALITY_ENTRY,
     CH_MEANS_MODALITY,
     CH_MEANS_MODALITY_COUNT,
@@ -39,7 +39,19 @@ enum ch_usage_meaning {
     CH_MEANS_ITERATION,
     CH_MEANS_ITERATION_TYPE,
     CH_MEANS_ITERATION_COUNT,
+    CH_MEANS_SECONDS,  // billed, of audio
+    CH_MEANS_DURATION, // of audio, where nothing says how much is billed
+    CH_MEANS_IMAGES,   // a list
+    CH_MEANS_IMAGE,
+    CH_MEANS_SIDE, // usage of another model: its object, its counts, its name
+    CH_MEANS_SIDE_COUNT,
+    CH_MEANS_SIDE_SECONDS,
+    CH_MEANS_SIDE_MODEL,
+    CH_MEANS_TOOL, // an element of the list of Gemini's grounding tools
+    CH_MEANS_TOOL_TYPE,
+    CH_MEANS_TOOL_COUNT,
 };
+#define CH_USAGE_MEANINGS (CH_MEANS_TOOL_COUNT + 1)
 
 struct ch_usage_rule {
     const char *path;

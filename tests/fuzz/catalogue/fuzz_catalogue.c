@@ -21,7 +21,11 @@ static void check_cost(const struct ch_price *price)
                                      .is_fast = i % 3 == 0,
                                      .stated_cost_nano = -1};
             for (int c = 0; c < CH_TOKEN_CLASSES; c++)
-                usage.tokens[c] = sizes[i];
+                usage.tokens[c] = i % 2 ? 0 : sizes[i];
+            for (int part = 0; part < CH_TOKEN_PARTS; part++)
+                usage.parts[part] = sizes[i] / 2;
+            usage.audio_ms = usage.characters = usage.images = sizes[i];
+            usage.image_width = usage.image_height = (int32_t)i * 512;
             struct ch_cost cost = ch_price_cost(price, &usage);
             CH_ASSERT(cost.nano_usd >= 0 && (sizes[i] > 0 || cost.nano_usd == 0));
         }
@@ -36,6 +40,30 @@ static void check_model(void *arg, const char *model, struct ch_span prices_json
     check_cost(price);
 }
 
+// A list is like itself, and contract prices of any text either load or say why.
+static void check_overlay(const struct ch_catalogue *catalogue, struct ch_span prices)
+{
+    struct ch_catalogue_changes changes;
+    struct ch_catalogue *overlay;
+    struct ch_why why = {""};
+    struct ch_price_query query = {.at_ms = 5};
+    struct ch_usage usage = {.images = 1, .image_quality = CH_IMAGE_HD, .stated_cost_nano = -1};
+    struct ch_price_override override = {
+        .model = CH_SPAN("dall-e-3"), .prices_json = prices, .valid_from_ms = 5};
+    CH_ASSERT(ch_catalogue_diff(catalogue, catalogue, NULL, NULL, &changes) == CH_OK);
+    CH_ASSERT(changes.added + changes.removed + changes.changed + changes.jumps == 0);
+    CH_ASSERT(ch_catalogue_check(catalogue, catalogue, NULL) == CH_OK);
+    if (ch_catalogue_with_overrides(catalogue, &override, 1, 1, &overlay, &why)) {
+        CH_ASSERT(why.text[0]);
+        return;
+    }
+    const struct ch_price *price =
+        ch_catalogue_find_for(overlay, &query, CH_SPAN("dall-e-3"), &usage);
+    CH_ASSERT(price && ch_price_is_contract(price));
+    check_cost(price);
+    ch_catalogue_free(overlay);
+}
+
 static bool loads(struct ch_span json)
 {
     struct ch_catalogue *catalogue;
@@ -47,6 +75,8 @@ static bool loads(struct ch_span json)
     }
     CH_ASSERT(ch_catalogue_each(catalogue, check_model, catalogue) == CH_OK);
     (void)ch_catalogue_find(catalogue, CH_SPAN("gemini/"), json);
+    check_overlay(catalogue, json);
+    check_overlay(catalogue, CH_SPAN("{\"output_cost_per_image\":\"0.05\"}"));
     ch_catalogue_free(catalogue);
     return true;
 }

@@ -54,17 +54,37 @@ static void check_same(const struct ch_usage_scan *a, const struct ch_usage_scan
     CH_ASSERT(a->is_complete == b->is_complete && a->is_error == b->is_error);
     CH_ASSERT(a->has_choice == b->has_choice && a->has_choices == b->has_choices);
     CH_ASSERT(a->usage_is_object == b->usage_is_object);
+    CH_ASSERT(a->side_count == b->side_count && a->has_lost_sides == b->has_lost_sides);
+    for (unsigned i = 0; i < a->side_count; i++) {
+        CH_ASSERT(strcmp(a->sides[i].model, b->sides[i].model) == 0);
+        CH_ASSERT(memcmp(a->sides[i].raw.slot, b->sides[i].raw.slot, sizeof a->raw.slot) == 0);
+    }
+}
+
+static void check_raw(enum ch_usage_form form, const struct ch_usage_raw *raw)
+{
+    struct ch_usage usage;
+    for (int i = 0; i < CH_USAGE_SLOTS; i++)
+        CH_ASSERT(raw->slot[i] >= -1 && raw->slot[i] <= COUNT_MAX);
+    CH_ASSERT(raw->stated_cost_nano >= -1);
+    ch_usage_normalise(form, raw, false, &usage);
+    for (int i = 0; i < CH_TOKEN_CLASSES; i++)
+        CH_ASSERT(usage.tokens[i] >= 0);
+    for (int i = 0; i < CH_TOKEN_PARTS; i++) {
+        int64_t whole = usage.tokens[ch_token_part_class((enum ch_token_part)i)];
+        CH_ASSERT(usage.parts[i] >= 0 && usage.parts[i] <= whole);
+    }
+    CH_ASSERT(usage.parts[CH_PART_CACHE_READ_AUDIO] + usage.parts[CH_PART_CACHE_READ_IMAGE] <=
+              usage.tokens[CH_TOKENS_CACHE_READ]);
+    CH_ASSERT(usage.audio_ms >= 0 && usage.images >= 0 && usage.characters >= 0);
 }
 
 static void check_bounds(const struct ch_usage_scan *scan)
 {
-    struct ch_usage usage;
-    for (int i = 0; i < CH_USAGE_SLOTS; i++)
-        CH_ASSERT(scan->raw.slot[i] >= -1 && scan->raw.slot[i] <= COUNT_MAX);
-    CH_ASSERT(scan->raw.stated_cost_nano >= -1);
-    ch_usage_normalise(scan->form, &scan->raw, false, &usage);
-    for (int i = 0; i < CH_TOKEN_CLASSES; i++)
-        CH_ASSERT(usage.tokens[i] >= 0);
+    check_raw(scan->form, &scan->raw);
+    CH_ASSERT(scan->side_count <= CH_USAGE_SIDES_MAX);
+    for (unsigned i = 0; i < scan->side_count; i++)
+        check_raw(scan->sides[i].form, &scan->sides[i].raw);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

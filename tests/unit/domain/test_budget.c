@@ -383,6 +383,25 @@ static void all_budgets_or_none(void **state)
     assert_int_equal(ch_budget_reserve(NULL, 0, &estimate, NOW, &refused), CH_OK);
 }
 
+// No admission has moved the counters on yet: what is charged takes room all the same.
+static void a_charge_can_be_the_first_of_its_period(void **state)
+{
+    (void)state;
+    const int64_t next_month = utc_ms(2026, 8, 1, 0, 0);
+    struct ch_budget_hold old, new;
+    struct ch_budget *budget = new_budget(CH_BUDGET_MONTH, 100, CH_BUDGET_STRICT);
+    assert_true(reserve(budget, 80, 0, next_month - 1, &old));
+    ch_budget_charge(budget, next_month, 60);
+    expect_money(budget, next_month, 60, 0);
+    assert_false(reserve(budget, 41, 0, next_month, &new));
+    assert_true(reserve(budget, 40, 0, next_month, &new));
+    ch_budget_settle(&old, 80);
+    ch_budget_charge(budget, next_month - 1, 70);
+    ch_budget_settle(&new, 40);
+    expect_money(budget, next_month, 100, 0);
+    ch_budget_free(budget);
+}
+
 static void money_belongs_to_the_period_of_its_admission(void **state)
 {
     (void)state;
@@ -819,6 +838,7 @@ int main(void)
         cmocka_unit_test(a_new_cap_holds_at_once),
         cmocka_unit_test(all_budgets_or_none),
         cmocka_unit_test(money_belongs_to_the_period_of_its_admission),
+        cmocka_unit_test(a_charge_can_be_the_first_of_its_period),
         cmocka_unit_test(a_clock_that_steps_back_reopens_nothing),
         cmocka_unit_test(days_reset_at_local_midnight),
         cmocka_unit_test(money_saturates_to_deny),

@@ -83,122 +83,6 @@ static struct ch_usage nothing_used(void)
     return (struct ch_usage){.stated_cost_nano = -1};
 }
 
-// ---- the vectors of tests/data/cost_vectors.json
-
-struct vector {
-    int id;
-    enum ch_usage_form form;
-    int64_t slot[CH_USAGE_SLOTS]; // 0 here: not stated
-    enum ch_tier tier;
-    bool us_region;
-};
-
-// Vectors 13 (seconds) and 17 (characters) wait for the issue that prices those units.
-static const struct vector vectors[] = {
-    {.id = 1,
-     .form = CH_USAGE_OPENAI_CHAT,
-     .slot = {[CH_SLOT_INPUT] = 2006, [CH_SLOT_CACHED] = 1920, [CH_SLOT_OUTPUT] = 300}},
-    {.id = 2,
-     .form = CH_USAGE_OPENAI_RESPONSES,
-     .slot = {[CH_SLOT_INPUT] = 1200,
-              [CH_SLOT_CACHED] = 200,
-              [CH_SLOT_OUTPUT] = 800,
-              [CH_SLOT_REASONING] = 512},
-     .tier = CH_TIER_FLEX},
-    {.id = 4,
-     .form = CH_USAGE_OPENAI_RESPONSES,
-     .slot = {[CH_SLOT_INPUT] = 18014, [CH_SLOT_CACHE_WRITE] = 18011, [CH_SLOT_OUTPUT] = 40}},
-    {.id = 5,
-     .form = CH_USAGE_OPENAI_RESPONSES,
-     .slot = {[CH_SLOT_INPUT] = 300000, [CH_SLOT_CACHED] = 100000, [CH_SLOT_OUTPUT] = 1000}},
-    {.id = 6,
-     .form = CH_USAGE_ANTHROPIC,
-     .slot = {[CH_SLOT_INPUT] = 50,
-              [CH_SLOT_CACHED] = 20000,
-              [CH_SLOT_CACHE_WRITE] = 4500,
-              [CH_SLOT_CACHE_WRITE_5M] = 1500,
-              [CH_SLOT_CACHE_WRITE_1H] = 3000,
-              [CH_SLOT_OUTPUT] = 700,
-              [CH_SLOT_REASONING] = 400,
-              [CH_SLOT_SEARCHES] = 2}},
-    {.id = 8,
-     .form = CH_USAGE_ANTHROPIC,
-     .slot = {[CH_SLOT_INPUT] = 1000, [CH_SLOT_OUTPUT] = 500},
-     .us_region = true},
-    {.id = 9,
-     .form = CH_USAGE_GEMINI,
-     .slot = {[CH_SLOT_INPUT] = 1200,
-              [CH_SLOT_CACHED] = 400,
-              [CH_SLOT_AUDIO_IN] = 200,
-              [CH_SLOT_TOOL_PROMPT] = 30,
-              [CH_SLOT_OUTPUT] = 150,
-              [CH_SLOT_REASONING] = 50}},
-    // The images endpoint states no output details: its output is images, so the reader of that
-    // form says so.
-    {.id = 11,
-     .form = CH_USAGE_OPENAI_RESPONSES,
-     .slot = {[CH_SLOT_INPUT] = 260,
-              [CH_SLOT_IMAGE_IN] = 200,
-              [CH_SLOT_OUTPUT] = 1056,
-              [CH_SLOT_IMAGE_OUT] = 1056}},
-    {.id = 12,
-     .form = CH_USAGE_OPENAI_RESPONSES,
-     .slot = {[CH_SLOT_INPUT] = 1412, [CH_SLOT_AUDIO_IN] = 1400, [CH_SLOT_OUTPUT] = 45}},
-    {.id = 14, .form = CH_USAGE_OPENAI_EMBEDDINGS, .slot = {[CH_SLOT_INPUT] = 8191}},
-    {.id = 15,
-     .form = CH_USAGE_OPENAI_CHAT,
-     .slot = {[CH_SLOT_INPUT] = 1234, [CH_SLOT_CACHE_HIT] = 512, [CH_SLOT_OUTPUT] = 56}},
-    {.id = 18,
-     .form = CH_USAGE_OPENAI_RESPONSES,
-     .slot = {[CH_SLOT_INPUT] = 196,
-              [CH_SLOT_CACHED] = 64,
-              [CH_SLOT_AUDIO_IN] = 13,
-              [CH_SLOT_OUTPUT] = 121,
-              [CH_SLOT_AUDIO_OUT] = 91}},
-};
-
-static const json_t *vector_of(const json_t *all, int id)
-{
-    size_t i;
-    const json_t *vector;
-    for (i = 0; (vector = json_array_get(all, i)); i++)
-        if (json_integer_value(json_object_get(vector, "id")) == id)
-            return vector;
-    return NULL;
-}
-
-static struct ch_cost cost_of_vector(const struct vector *vector, const char *model)
-{
-    struct ch_usage_raw raw;
-    struct ch_usage usage;
-    ch_usage_raw_init(&raw);
-    for (int i = 0; i < CH_USAGE_SLOTS; i++)
-        if (vector->slot[i])
-            raw.slot[i] = vector->slot[i];
-    raw.tier = vector->tier;
-    raw.us_region = vector->us_region;
-    ch_usage_normalise(vector->form, &raw, false, &usage);
-    return ch_price_cost(must_find(shipped, model), &usage);
-}
-
-static void cost_vectors_come_out_to_the_nano_dollar(void **state)
-{
-    (void)state;
-    json_t *all = json_load_file(CH_SOURCE_DIR "/tests/data/cost_vectors.json", 0, NULL);
-    assert_int_equal(json_array_size(all), sizeof vectors / sizeof *vectors + 2);
-    for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++) {
-        const json_t *vector = vector_of(all, vectors[i].id);
-        assert_non_null(vector);
-        struct ch_cost cost =
-            cost_of_vector(&vectors[i], json_string_value(json_object_get(vector, "model")));
-        char text[CH_MONEY_TEXT];
-        ch_money_format(cost.nano_usd, text);
-        assert_string_equal(text, json_string_value(json_object_get(vector, "usd")));
-        assert_false(cost.fallback);
-    }
-    json_decref(all);
-}
-
 // ---- the arithmetic, one rule each
 
 #define INPUT_OUTPUT "\"input_cost_per_token\":\"0.000001\",\"output_cost_per_token\":\"0.000002\""
@@ -415,6 +299,423 @@ static void a_stated_cost_wins(void **state)
     assert_cost(must_find(shipped, "gpt-4o"), &usage, 0, false);
 }
 
+// ---- parts and units
+
+static void a_part_has_its_own_price_or_its_class(void **state)
+{
+    (void)state;
+    struct ch_catalogue *c = must_load(
+        "\"own\":{" INPUT_OUTPUT ",\"cache_read_input_token_cost\":\"0.0000001\","
+        "\"cache_read_input_audio_token_cost\":\"0.0000003\","
+        "\"cache_read_input_image_token_cost\":\"0.0000004\","
+        "\"input_cost_per_image_token\":\"0.000005\",\"input_cost_per_video_token\":\"0.000006\","
+        "\"output_cost_per_image_token\":\"0.000007\",\"output_cost_per_video_token\":\"0.000008\"}"
+        ","
+        "\"plain\":{" INPUT_OUTPUT ",\"cache_read_input_token_cost\":\"0.0000001\","
+        "\"input_cost_per_image_token\":\"0.000005\",\"output_cost_per_image_token\":\"0.000007\"},"
+        "\"bare\":{" INPUT_OUTPUT "}");
+    static const struct {
+        enum ch_token_part part;
+        int64_t own, plain, bare;
+        bool plain_fallback, bare_fallback;
+    } cases[] = {
+        {CH_PART_CACHE_READ_AUDIO, 300, 100, 1000, true, true},
+        {CH_PART_CACHE_READ_IMAGE, 400, 100, 1000, false, true},
+        {CH_PART_VIDEO_IN, 6000, 1000, 1000, false, false}, // the text price, not the images'
+        {CH_PART_VIDEO_OUT, 8000, 2000, 2000, true, true},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct ch_usage usage = nothing_used();
+        usage.tokens[ch_token_part_class(cases[i].part)] = 1;
+        usage.parts[cases[i].part] = 1;
+        assert_cost(must_find(c, "own"), &usage, cases[i].own, false);
+        assert_cost(must_find(c, "plain"), &usage, cases[i].plain, cases[i].plain_fallback);
+        assert_cost(must_find(c, "bare"), &usage, cases[i].bare, cases[i].bare_fallback);
+        usage.parts[cases[i].part] = 5; // never more than the class has
+        assert_cost(must_find(c, "own"), &usage, cases[i].own, false);
+    }
+    struct ch_usage usage = nothing_used();
+    usage.tokens[CH_TOKENS_CACHE_READ] = 10; // 5 text, 3 audio, 2 images
+    usage.parts[CH_PART_CACHE_READ_AUDIO] = 3;
+    usage.parts[CH_PART_CACHE_READ_IMAGE] = 2;
+    assert_cost(must_find(c, "own"), &usage, 5 * 100 + 3 * 300 + 2 * 400, false);
+    ch_catalogue_free(c);
+}
+
+static void units_are_charged_once_and_to_the_millisecond(void **state)
+{
+    (void)state;
+    struct ch_catalogue *c = must_load(
+        "\"same\":{\"input_cost_per_second\":\"0.0001\",\"output_cost_per_second\":\"0.0001\"},"
+        "\"zero\":{\"input_cost_per_second\":\"0.0001\",\"output_cost_per_second\":\"0\"},"
+        "\"out\":{\"output_cost_per_second\":\"0.0000000001\"},"
+        "\"letters\":{\"input_cost_per_character\":\"0.000015\"},"
+        "\"regional\":{\"input_cost_per_character\":\"0.000015\",\"speed_fast_multiplier\":\"6\","
+        "\"regional_processing_uplift_multiplier_eu\":\"1.1\"}");
+    struct ch_usage usage = nothing_used();
+    usage.audio_ms = 1001;
+    assert_cost(must_find(c, "same"), &usage, 100100, false);
+    assert_cost(must_find(c, "zero"), &usage, 100100, false);
+    usage.audio_ms = 4999; // 0.4999 nano-USD
+    assert_cost(must_find(c, "out"), &usage, 0, false);
+    usage.audio_ms = 5000;
+    assert_cost(must_find(c, "out"), &usage, 1, false);
+    usage = nothing_used();
+    usage.characters = 120;
+    assert_cost(must_find(c, "letters"), &usage, 1800000, false);
+    usage.eu_region = usage.is_fast = true;
+    assert_cost(must_find(c, "regional"), &usage, 1980000, false);
+    assert_cost(must_find(c, "same"), &usage, 0, true); // it has no price for characters
+    ch_catalogue_free(c);
+}
+
+static void tokens_win_where_a_model_is_billed_by_them(void **state)
+{
+    (void)state;
+    struct ch_catalogue *c = must_load(
+        "\"tokens\":{" INPUT_OUTPUT ",\"output_cost_per_second\":\"1\","
+        "\"output_cost_per_image\":\"1\"},"
+        "\"units\":{\"input_cost_per_character\":\"0.00001\",\"output_cost_per_token\":\"0\"},"
+        "\"nothing\":{}");
+    struct ch_usage usage = nothing_used();
+    usage.tokens[CH_TOKENS_INPUT] = 1;
+    usage.audio_ms = usage.characters = usage.images = 1000;
+    assert_cost(must_find(c, "tokens"), &usage, 1000, false);
+    assert_cost(must_find(c, "nothing"), &usage, 0, true);
+    assert_true(ch_price_takes_tokens(must_find(c, "tokens")));
+    assert_false(ch_price_takes_tokens(must_find(c, "units")));
+    assert_false(ch_price_takes_tokens(must_find(c, "nothing")));
+    usage.audio_ms = usage.images = 0;
+    assert_cost(must_find(c, "units"), &usage, 10000000, false);
+    usage.tokens[CH_TOKENS_INPUT] = usage.characters = 0;
+    usage.images = 2; // no tokens were stated: the price for images stands
+    assert_cost(must_find(c, "tokens"), &usage, 2000000000, false);
+    ch_catalogue_free(c);
+}
+
+static void images_by_pixels_come_out_at_the_price_that_is_meant(void **state)
+{
+    (void)state;
+    struct ch_catalogue *c =
+        must_load("\"1024-x-1024/near\":{\"input_cost_per_pixel\":\"0.000000019\"},"    // 0.0199
+                  "\"1024-x-1024/far\":{\"input_cost_per_pixel\":\"0.0000000020751\"}," // 0.002176
+                  "\"1024-x-1024/free\":{\"input_cost_per_pixel\":\"0\"},"
+                  "\"512-x-512/near\":{\"output_cost_per_pixel\":\"0.0000000686\"}");
+    struct ch_usage usage = nothing_used();
+    usage.images = 3;
+    assert_cost(must_find(c, "1024-x-1024/near"), &usage, 60000000, false);
+    // 2175900057600 femto-USD an image, which no price of a tenth of a cent is near to.
+    assert_cost(must_find(c, "1024-x-1024/far"), &usage, 6527700, false);
+    assert_cost(must_find(c, "1024-x-1024/free"), &usage, 0, false);
+    usage.image_width = usage.image_height = 512;
+    assert_cost(must_find(c, "512-x-512/near"), &usage, 54000000, false);
+    ch_catalogue_free(c);
+}
+
+static void units_saturate_too(void **state)
+{
+    (void)state;
+    struct ch_catalogue *c = must_load(
+        "\"m\":{\"input_cost_per_second\":\"9000\",\"input_cost_per_character\":\"9000\","
+        "\"output_cost_per_image\":\"9000\",\"regional_processing_uplift_multiplier_eu\":\"10\"},"
+        "\"p\":{\"input_cost_per_pixel\":\"9000\"}");
+    struct ch_usage usage = nothing_used();
+    usage.audio_ms = usage.characters = usage.images = INT64_MAX;
+    usage.image_width = usage.image_height = INT32_MAX;
+    usage.eu_region = true;
+    assert_true(ch_price_cost(must_find(c, "m"), &usage).nano_usd == INT64_MAX);
+    assert_true(ch_price_cost(must_find(c, "p"), &usage).nano_usd == INT64_MAX);
+    usage.audio_ms = usage.characters = usage.images = INT64_MIN;
+    assert_cost(must_find(c, "m"), &usage, 0, false);
+    ch_catalogue_free(c);
+}
+
+// ---- contract prices
+
+struct contract {
+    int64_t provider_id;
+    const char *prefix, *model, *prices;
+    int64_t valid_from_ms;
+};
+
+static enum ch_err overlay(const struct ch_catalogue *base, const struct contract *contracts,
+                           size_t count, struct ch_catalogue **out, struct ch_why *why)
+{
+    struct ch_price_override overrides[16];
+    assert_true(count <= 16);
+    for (size_t i = 0; i < count; i++)
+        overrides[i] = (struct ch_price_override){.provider_id = contracts[i].provider_id,
+                                                  .prefix = ch_span_of(contracts[i].prefix),
+                                                  .model = ch_span_of(contracts[i].model),
+                                                  .prices_json = ch_span_of(contracts[i].prices),
+                                                  .valid_from_ms = contracts[i].valid_from_ms};
+    return ch_catalogue_with_overrides(base, overrides, count, 2, out, why);
+}
+
+#define IN(price) "{\"input_cost_per_token\":\"" price "\"}"
+
+// The price of a million input tokens in micro-USD, -1: unpriced.
+static int64_t price_at(const struct ch_catalogue *c, int64_t provider_id, const char *prefix,
+                        const char *model, int64_t at_ms)
+{
+    struct ch_price_query query = {ch_span_of(prefix), provider_id, at_ms};
+    const struct ch_price *price = ch_catalogue_find_for(c, &query, ch_span_of(model), NULL);
+    struct ch_usage usage = nothing_used();
+    usage.tokens[CH_TOKENS_INPUT] = 1000000;
+    return price ? ch_price_cost(price, &usage).nano_usd / 1000 : -1;
+}
+
+static void contract_prices_win_from_their_instant_on(void **state)
+{
+    (void)state;
+    static const struct contract contracts[] = {
+        {5, "", "gpt-4o", IN("0.000002"), 1000},
+        {5, "", "gpt-4o", IN("0.000001"), 2000},
+        {0, "", "gpt-4o", IN("0.0000015"), 1500},
+        {0, "", "house-model", IN("0.000009"), 0},
+        {7, "azure/", "gpt-4o", IN("0.0000007"), 0},
+        {8, "azure/", "azure/gpt-4o", IN("0.0000008"), 0},
+        {0, "", "gpt-4o-mini-2031-01-01", IN("0.0000001"), 0},
+    };
+    struct ch_catalogue *c;
+    struct ch_why why = {""};
+    if (overlay(shipped, contracts, sizeof contracts / sizeof *contracts, &c, &why))
+        fail_msg("%s", why.text);
+    static const struct {
+        int64_t provider_id;
+        const char *prefix, *model;
+        int64_t at_ms, price;
+    } cases[] = {
+        {5, "", "gpt-4o", 999, 2500000}, // not yet: the list
+        {5, "", "gpt-4o", 1000, 2000000},
+        {5, "", "gpt-4o", 1999, 2000000}, // this provider's own wins over every provider's
+        {5, "", "gpt-4o", 2000, 1000000},
+        {6, "", "gpt-4o", 1499, 2500000},
+        {6, "", "gpt-4o", 1500, 1500000},
+        {5, "", "gpt-4o-2024-08-06", 2000, 1000000}, // though the list has that name
+        {5, "", "gpt-4o-20310102", 2000, 1000000},
+        {5, "", "gpt-4o-mini", 2000, 150000},
+        {1, "", "gpt-4o-mini-2031-01-01", 0, 100000},
+        {1, "", "house-model", 0, 9000000},
+        {1, "", "house", 0, -1},
+        {7, "azure/", "gpt-4o", 0, 700000},
+        {8, "azure/", "gpt-4o", 0, 800000},
+        {9, "azure/", "gpt-4o", 0, 2500000},
+        {9, "azure/", "gpt-4o", 1500, 1500000}, // every provider's
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        int64_t price =
+            price_at(c, cases[i].provider_id, cases[i].prefix, cases[i].model, cases[i].at_ms);
+        if (price != cases[i].price)
+            fail_msg("provider %d, %s%s at %d: %d, expected %d", (int)cases[i].provider_id,
+                     cases[i].prefix, cases[i].model, (int)cases[i].at_ms, (int)price,
+                     (int)cases[i].price);
+    }
+    // The list itself is as it was.
+    assert_int_equal(ch_catalogue_size(c), ch_catalogue_size(shipped));
+    assert_false(ch_price_is_contract(must_find(c, "gpt-4o")));
+    assert_null(ch_catalogue_find(c, no_prefix, CH_SPAN("house-model")));
+    ch_catalogue_free(c);
+}
+
+static void a_contract_keeps_what_it_does_not_name(void **state)
+{
+    (void)state;
+    static const struct contract contracts[] = {
+        {0, "", "gpt-4o",
+         "{\"input_cost_per_token\":\"0.000002\",\"input_cost_per_token_batches\":null,"
+         "\"max_output_tokens\":99}",
+         0},
+        {0, "gemini/", "gemini-2.5-flash", IN("0.0000002"), 0},
+        {0, "", "hd/1024-x-1024/dall-e-3", "{\"input_cost_per_image\":\"0.07\"}", 0},
+    };
+    struct ch_catalogue *c;
+    struct ch_why why = {""};
+    if (overlay(shipped, contracts, 3, &c, &why))
+        fail_msg("%s", why.text);
+    struct ch_price_query query = {0};
+    const struct ch_price *price = ch_catalogue_find_for(c, &query, CH_SPAN("gpt-4o"), NULL);
+    assert_true(ch_price_is_contract(price));
+    assert_int_equal(ch_price_max_output_tokens(price), 99);
+    struct ch_usage usage = nothing_used();
+    usage.tokens[CH_TOKENS_OUTPUT] = 1; // of the list
+    assert_cost(price, &usage, 10000, false);
+    usage = nothing_used();
+    usage.tokens[CH_TOKENS_INPUT] = 1;
+    usage.tier = CH_TIER_BATCH; // taken away: the plain price stands in
+    assert_cost(price, &usage, 2000, true);
+    query.prefix = CH_SPAN("gemini/");
+    price = ch_catalogue_find_for(c, &query, CH_SPAN("gemini-2.5-flash"), NULL);
+    usage = nothing_used();
+    usage.tokens[CH_TOKENS_AUDIO_IN] = 1;
+    assert_cost(price, &usage, 1000, false);
+    query.prefix = no_prefix;
+    usage = nothing_used();
+    usage.images = 2;
+    usage.image_quality = CH_IMAGE_HD;
+    price = ch_catalogue_find_for(c, &query, CH_SPAN("dall-e-3"), &usage);
+    assert_true(ch_price_is_contract(price));
+    assert_cost(price, &usage, 140000000, false);
+    ch_catalogue_free(c);
+}
+
+static void the_version_names_list_and_contracts(void **state)
+{
+    (void)state;
+    static const struct contract contract = {0, "", "gpt-4o", IN("0.000002"), 0};
+    struct ch_catalogue *c, *again, *none;
+    char expected[64];
+    assert_int_equal(overlay(shipped, &contract, 1, &c, NULL), CH_OK);
+    snprintf(expected, sizeof expected, "%s+o2", ch_catalogue_version(shipped));
+    assert_string_equal(ch_catalogue_version(c), expected);
+    // Over an overlay: its contract prices are gone, its list is the same.
+    assert_int_equal(ch_catalogue_with_overrides(c, NULL, 0, 3, &again, NULL), CH_OK);
+    snprintf(expected, sizeof expected, "%s+o3", ch_catalogue_version(shipped));
+    assert_string_equal(ch_catalogue_version(again), expected);
+    assert_int_equal(price_at(again, 0, "", "gpt-4o", 0), 2500000);
+    assert_int_equal(ch_catalogue_with_overrides(shipped, NULL, 0, INT64_MAX, &none, NULL), CH_OK);
+    assert_true(
+        ch_span_ends(ch_span_of(ch_catalogue_version(none)), CH_SPAN("+o9223372036854775807")));
+    ch_catalogue_free(c);
+    ch_catalogue_free(again);
+    ch_catalogue_free(none);
+}
+
+static void contract_prices_are_checked(void **state)
+{
+    (void)state;
+    static const struct {
+        struct contract contracts[2];
+        size_t count;
+        enum ch_err err;
+        const char *word;
+    } cases[] = {
+        {{{0, "", "gpt-4o", "[]", 0}}, 1, CH_ERR_INVALID, "object"},
+        {{{0, "", "gpt-4o", "{}", 0}}, 1, CH_ERR_INVALID, "object"},
+        {{{0, "", "gpt-4o", "{", 0}}, 1, CH_ERR_INVALID, "object"},
+        {{{0, "", "gpt-4o", "", 0}}, 1, CH_ERR_INVALID, "object"},
+        {{{0, "", "gpt-4o", IN("1"), 0}}, 1, CH_ERR_INVALID, "0.01 USD per token"},
+        {{{0, "", "gpt-4o", IN("-0.1"), 0}}, 1, CH_ERR_INVALID, "not a price"},
+        {{{0, "", "gpt-4o", "{\"input_cost_per_tokne\":\"0\"}", 0}}, 1, CH_ERR_INVALID, "tokne"},
+        {{{0, "", "a b", IN("0"), 0}}, 1, CH_ERR_INVALID, "name"},
+        {{{0, "", "", IN("0"), 0}}, 1, CH_ERR_INVALID, "name"},
+        {{{3, "", "m", IN("0"), 5}, {3, "", "m", IN("0.001"), 5}}, 2, CH_ERR_CONFLICT, "twice"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct ch_catalogue *c;
+        struct ch_why why = {""};
+        enum ch_err err = overlay(shipped, cases[i].contracts, cases[i].count, &c, &why);
+        if (err != cases[i].err || !strstr(why.text, cases[i].word))
+            fail_msg("case %zu: %s: %s", i, ch_err_name(err), why.text);
+    }
+    struct ch_catalogue *c;
+    assert_int_equal(
+        ch_catalogue_with_overrides(shipped, NULL, CH_PRICE_OVERRIDES_MAX + 1, 1, &c, NULL),
+        CH_ERR_LIMIT);
+}
+
+// ---- one list against another
+
+static void tell_change(void *arg, const struct ch_price_change *change)
+{
+    static const char signs[] = "+-~";
+    assert_int_equal(ch_buf_append_format(arg, "%c%s %s %.*s>%.*s\n", signs[change->kind],
+                                          change->model, change->key, CH_SPAN_ARG(change->old),
+                                          CH_SPAN_ARG(change->new)),
+                     CH_OK);
+}
+
+static void a_diff_tells_every_change_in_order(void **state)
+{
+    (void)state;
+    struct ch_catalogue *old = must_load("\"same\":" IN("0.000001") ",\"gone\":" IN(
+        "0.000001") ",\"b\":{\"input_cost_per_token\":\"0.000001\",\"max_output_tokens\":10,"
+                    "\"output_cost_per_token\":\"0.000002\"}");
+    struct ch_catalogue *new = must_load("\"b\":{\"output_cost_per_token\":\"0.000003\","
+                                         "\"input_cost_per_token\":\"0.000001\",\"mode\":\"chat\"},"
+                                         "\"a\":" IN("0.000001") ",\"same\":" IN("0.000001"));
+    struct ch_buf story;
+    struct ch_catalogue_changes changes;
+    ch_buf_init(&story, 4096);
+    assert_int_equal(ch_catalogue_diff(old, new, tell_change, &story, &changes), CH_OK);
+    assert_true(ch_span_eq(ch_buf_span(&story),
+                           CH_SPAN("+a  >{\"input_cost_per_token\":\"0.000001\"}\n"
+                                   "~b max_output_tokens 10>\n"
+                                   "~b mode >\"chat\"\n"
+                                   "~b output_cost_per_token \"0.000002\">\"0.000003\"\n"
+                                   "-gone  {\"input_cost_per_token\":\"0.000001\"}>\n")));
+    assert_int_equal(changes.added, 1);
+    assert_int_equal(changes.removed, 1);
+    assert_int_equal(changes.changed, 1);
+    assert_int_equal(changes.jumps, 0);
+    assert_int_equal(ch_catalogue_diff(new, new, tell_change, NULL, &changes), CH_OK);
+    assert_int_equal(changes.added + changes.removed + changes.changed, 0);
+    assert_int_equal(ch_catalogue_diff(NULL, new, NULL, NULL, &changes), CH_OK);
+    assert_int_equal(changes.added, 3);
+    ch_buf_fini(&story);
+    ch_catalogue_free(old);
+    ch_catalogue_free(new);
+}
+
+static void a_jump_needs_a_word_from_the_operator(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *old, *new;
+        bool is_jump;
+    } cases[] = {
+        {IN("0.000001"), IN("0.00001"), false}, // ten times is not more than ten times
+        {IN("0.000001"), IN("0.0000100001"), true},
+        {IN("0.00001"), IN("0.000001"), false},
+        {IN("0.00001"), IN("0.0000009999"), true},
+        {IN("0.000001"), IN("0"), true},
+        {IN("0"), IN("0.000001"), false},
+        {IN("0"), IN("0"), false},
+        {"{\"output_cost_per_image\":\"0.01\"}", "{\"output_cost_per_image\":\"1\"}", true},
+        {"{\"max_output_tokens\":1}", "{\"max_output_tokens\":100000}", false},
+        {"{\"search_context_cost_per_query\":{\"search_context_size_medium\":\"0.01\"}}",
+         "{\"search_context_cost_per_query\":{\"search_context_size_medium\":\"0.5\"}}", true},
+        {IN("0.000001"), "{\"output_cost_per_token\":\"0.009\"}", false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char text[400];
+        struct ch_why why = {""};
+        struct ch_catalogue_changes changes;
+        snprintf(text, sizeof text, "\"m\":%s", cases[i].old);
+        struct ch_catalogue *old = must_load(text);
+        snprintf(text, sizeof text, "\"m\":%s", cases[i].new);
+        struct ch_catalogue *new = must_load(text);
+        assert_int_equal(ch_catalogue_diff(old, new, NULL, NULL, &changes), CH_OK);
+        assert_int_equal(changes.jumps, cases[i].is_jump);
+        enum ch_err err = ch_catalogue_check(old, new, &why);
+        if (err != (cases[i].is_jump ? CH_ERR_DENIED : CH_OK))
+            fail_msg("case %zu: %s", i, why.text);
+        assert_true(!cases[i].is_jump || strstr(why.text, "\"m\""));
+        ch_catalogue_free(old);
+        ch_catalogue_free(new);
+    }
+}
+
+static void a_list_that_lost_its_models_is_refused(void **state)
+{
+    (void)state;
+    struct ch_catalogue *three = must_load("\"a\":{},\"b\":{},\"c\":{}"),
+                        *two = must_load("\"a\":{},\"b\":{}"), *one = must_load("\"a\":{}"),
+                        *none = must_load("");
+    struct ch_why why = {""};
+    assert_int_equal(ch_catalogue_check(three, two, &why), CH_OK);
+    assert_int_equal(ch_catalogue_check(three, one, &why), CH_ERR_DENIED);
+    assert_non_null(strstr(why.text, "1 models"));
+    assert_int_equal(ch_catalogue_check(two, one, &why), CH_OK); // half
+    assert_int_equal(ch_catalogue_check(one, none, &why), CH_ERR_DENIED);
+    assert_int_equal(ch_catalogue_check(none, three, &why), CH_OK);
+    assert_int_equal(ch_catalogue_check(shipped, shipped, &why), CH_OK);
+    ch_catalogue_free(three);
+    ch_catalogue_free(two);
+    ch_catalogue_free(one);
+    ch_catalogue_free(none);
+}
+
 // ---- look-up
 
 static const char *found(const char *prefix, const char *model)
@@ -477,6 +778,7 @@ static void look_up_needs_no_nul_and_reads_no_further(void **state)
     assert_non_null(price);
     assert_string_equal(ch_price_model(price), "gpt-4o");
     assert_int_equal(ch_price_max_output_tokens(price), 16384);
+    assert_int_equal(ch_price_max_input_tokens(price), 128000);
     free(heap);
 }
 
@@ -563,6 +865,8 @@ static void load_names_the_model_and_the_key_at_fault(void **state)
         {"\"m\":{\"speed_fast_multiplier\":\"11\"}", "\"m\"", "speed_fast_multiplier"},
         {"\"m\":{\"speed_fast_multiplier\":\"1.0001\"}", "\"m\"", "speed_fast_multiplier"},
         {"\"m\":{\"max_output_tokens\":-1}", "\"m\"", "max_output_tokens"},
+        {"\"m\":{\"max_input_tokens\":\"many\"}", "\"m\"", "max_input_tokens"},
+        {"\"m\":{\"cache_read_input_audio_token_cost\":\"0.54\"}", "\"m\"", "0.01 USD"},
         {"\"m\":{\"threshold_inclusive\":1}", "\"m\"", "threshold_inclusive"},
         {"\"m\":{\"web_search_billing_unit\":\"per_year\"}", "\"m\"", "per_query"},
         {"\"m\":{\"mode\":3}", "\"m\"", "mode"},
@@ -645,6 +949,7 @@ static const char litellm_sample[] =
     "\"fallback_generalizations\":{\"rules\":[]},"
     "\"zeta\":{\"litellm_provider\":\"openai\",\"mode\":\"chat\",\"input_cost_per_token\":"
     "2.0000000000000003e-07,\"output_cost_per_token\":3e-06,\"max_output_tokens\":2000000.0,"
+    "\"max_input_tokens\":1000,"
     "\"supports_vision\":true,\"mystery_cost_per_wish\":3,\"off_peak_pricing\":{},"
     "\"regional_processing_uplift_multiplier_eu\":1.1},"
     "\"gpt-alpha\":{\"litellm_provider\":\"openai\",\"input_cost_per_token\":1e-6,"
@@ -688,7 +993,8 @@ static void import_gives_one_sorted_line_a_model(void **state)
     assert_holds(&out.json, "Copyright (c) 2023 Berri AI");
     assert_holds(&out.json, "\n\"gpt-alpha\":{\"input_cost_per_token\":\"0.000001\"},\n");
     assert_holds(&out.json,
-                 "\n\"zeta\":{\"input_cost_per_token\":\"0.0000002\",\"max_output_tokens\":2000000,"
+                 "\n\"zeta\":{\"input_cost_per_token\":\"0.0000002\",\"max_input_tokens\":1000,"
+                 "\"max_output_tokens\":2000000,"
                  "\"mode\":\"chat\",\"output_cost_per_token\":\"0.000003\","
                  "\"regional_processing_uplift_multiplier_eu\":\"1.1\"}\n}}\n");
     assert_holds(&out.json, "\"inference_geo_us_multiplier\":\"1.1\"");
@@ -813,7 +1119,6 @@ static void look_up_and_load_are_quick(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(cost_vectors_come_out_to_the_nano_dollar),
         cmocka_unit_test(a_threshold_is_passed_not_reached_but_for_xai),
         cmocka_unit_test(the_largest_threshold_passed_counts),
         cmocka_unit_test(tiers_fall_back_to_the_plain_price),
@@ -824,6 +1129,18 @@ int main(void)
         cmocka_unit_test(the_sum_is_rounded_once_half_up),
         cmocka_unit_test(overflow_saturates),
         cmocka_unit_test(a_stated_cost_wins),
+        cmocka_unit_test(a_part_has_its_own_price_or_its_class),
+        cmocka_unit_test(units_are_charged_once_and_to_the_millisecond),
+        cmocka_unit_test(tokens_win_where_a_model_is_billed_by_them),
+        cmocka_unit_test(images_by_pixels_come_out_at_the_price_that_is_meant),
+        cmocka_unit_test(units_saturate_too),
+        cmocka_unit_test(contract_prices_win_from_their_instant_on),
+        cmocka_unit_test(a_contract_keeps_what_it_does_not_name),
+        cmocka_unit_test(the_version_names_list_and_contracts),
+        cmocka_unit_test(contract_prices_are_checked),
+        cmocka_unit_test(a_diff_tells_every_change_in_order),
+        cmocka_unit_test(a_jump_needs_a_word_from_the_operator),
+        cmocka_unit_test(a_list_that_lost_its_models_is_refused),
         cmocka_unit_test(look_up_follows_the_documented_order),
         cmocka_unit_test(look_up_needs_no_nul_and_reads_no_further),
         cmocka_unit_test(listing_gives_every_model_in_order),

@@ -9,6 +9,9 @@
 
 #include <cmocka.h>
 
+#define PIN_A "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=" // 32 bytes of 0
+#define PIN_B "//////////////////////////////////////////8=" // 32 bytes of 0xFF
+
 static struct ch_config config; // 30 KB: too big for a comfortable stack
 static struct ch_why why;
 
@@ -65,6 +68,9 @@ static void empty_file_gives_the_defaults(void **state)
         assert_int_equal(config.timeouts.upstream_idle, 600000);
         assert_int_equal(config.timeouts.shutdown, 30000);
         assert_false(config.record_client_address);
+        assert_int_equal(config.allow_addresses.count, 0);
+        assert_int_equal(config.pinned_count, 0);
+        assert_int_equal(config.listeners[0].tls_client_auth, CH_CONFIG_CLIENT_AUTH_NONE);
     }
 }
 
@@ -74,13 +80,19 @@ static void every_key_is_read(void **state)
     assert_parses("listen:\n"
                   "  - address: 127.1.2.3:81\n"
                   "  - address: '[::]:8443'\n"
-                  "    tls: {certificate: tls/c.pem, key: /k.pem}\n"
+                  "    tls: {certificate: tls/c.pem, key: /k.pem, client_ca: ca.pem, "
+                  "client_auth: request}\n"
                   "  - {address: \"unix:run/x.sock\"}\n"
                   "master_key: ${credential:master}\n"
                   "database: data/c.db\n"
                   "admin:\n  socket: /run/c.sock\n"
                   "prices: p.json\n"
-                  "upstream: {ca: ca.pem}\n"
+                  "upstream:\n"
+                  "  ca: ca.pem\n"
+                  "  allow_addresses: [10.20.0.0/16, \"fd00:20::/32\", 10.20.0.0/16, 192.0.2.7]\n"
+                  "  pins:\n"
+                  "    one: [" PIN_A "]\n"
+                  "    o.t-h_r: [" PIN_A ", \"" PIN_B "\"]\n"
                   "log: {level: debug}\n"
                   "threads: 3\n"
                   "limits: {body: 64KiB, connections: 5, inflight: 6, journal: 2MiB, "
@@ -93,6 +105,8 @@ static void every_key_is_read(void **state)
     assert_string_equal(config.listeners[1].address, "[::]:8443");
     assert_string_equal(config.listeners[1].tls_certificate, "/etc/chaperone/tls/c.pem");
     assert_string_equal(config.listeners[1].tls_key, "/k.pem");
+    assert_string_equal(config.listeners[1].tls_client_ca, "/etc/chaperone/ca.pem");
+    assert_int_equal(config.listeners[1].tls_client_auth, CH_CONFIG_CLIENT_AUTH_REQUEST);
     assert_string_equal(config.listeners[2].address, "unix:/etc/chaperone/run/x.sock");
     assert_string_equal(config.master_key, "${credential:master}");
     assert_string_equal(config.database, "/etc/chaperone/data/c.db");
@@ -100,6 +114,17 @@ static void every_key_is_read(void **state)
     assert_string_equal(config.admin_socket, "/run/c.sock");
     assert_string_equal(config.prices, "/etc/chaperone/p.json");
     assert_string_equal(config.upstream_ca, "/etc/chaperone/ca.pem");
+    assert_int_equal(config.allow_addresses.count, 3); // the repeated one stands once
+    assert_int_equal(config.allow_addresses.networks[0].prefix_bits, 16);
+    assert_int_equal(config.allow_addresses.networks[1].len, 16);
+    assert_int_equal(config.allow_addresses.networks[2].prefix_bits, 32);
+    assert_int_equal(config.pinned_count, 2);
+    assert_string_equal(config.pins[0].provider, "one");
+    assert_int_equal(config.pins[0].count, 1);
+    assert_string_equal(config.pins[1].provider, "o.t-h_r");
+    assert_int_equal(config.pins[1].count, 2);
+    assert_int_equal(config.pins[1].pin[0][0], 0);
+    assert_int_equal(config.pins[1].pin[1][31], 0xFF);
     assert_int_equal(config.log_level, CH_LOG_DEBUG);
     assert_int_equal(config.threads, 3);
     assert_int_equal(config.limits.body_bytes, 65536);
@@ -223,7 +248,7 @@ static void values_are_typed(void **state)
         {"limits: {body: 2GiB}",
          "line 1, column 16: limits.body: must lie between 1KiB and 1024MiB"},
         {"timeouts: {head: 10}", "line 1, column 18: timeouts.head: \"10\" is not a duration such "
-                                 "as 500ms, 10s, 5m or 1h"},
+                                 "as 500ms, 10s, 5m, 1h or 90d"},
         {"timeouts: {head: 99ms}",
          "line 1, column 18: timeouts.head: must lie between 100ms and 3600s"},
         {"log: {level: loud}",
@@ -299,6 +324,195 @@ static void listeners_are_checked(void **state)
         strcat(yaml, line);
     }
     assert_refused(yaml, "line 10, column 5: listen: has more than 8 entries");
+}
+
+static void client_certificates_need_a_server_certificate(void **state)
+{
+    (void)state;
+    assert_parses("listen: [{address: 127.0.0.1:1, tls: {certificate: c, key: k, client_ca: a}}]");
+    assert_int_equal(config.listeners[0].tls_client_auth, CH_CONFIG_CLIENT_AUTH_REQUIRE);
+    assert_refused("listen: [{address: 127.0.0.1:1, tls: {client_ca: a}}]",
+                   "line 1, column 10: listen[].tls.client_ca: needs \"certificate\" and \"key\" "
+                   "beside it");
+    assert_refused(
+        "listen: [{address: 127.0.0.1:1, tls: {certificate: c, key: k, client_auth: request}}]",
+        "line 1, column 10: listen[].tls.client_auth: needs \"client_ca\" beside it");
+    assert_refused("listen: [{address: 127.0.0.1:1, tls: {client_auth: maybe}}]",
+                   "line 1, column 52: listen[].tls.client_auth: \"maybe\" is not require or "
+                   "request");
+}
+
+static void networks_are_checked(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *yaml, *sentence;
+    } cases[] = {
+        {"upstream: {allow_addresses: 10.0.0.0/8}",
+         "line 1, column 29: upstream.allow_addresses: must be a list of networks such as "
+         "[10.0.0.0/8, \"fd00::/8\"]"},
+        {"upstream: {allow_addresses: [[10.0.0.0/8]]}",
+         "line 1, column 30: upstream.allow_addresses: an entry must be a word"},
+        {"upstream: {allow_addresses: [10.0.0.0/8, ~]}",
+         "line 1, column 42: upstream.allow_addresses: an entry must be a word"},
+        {"upstream: {allow_addresses: [\"10.0.0.0/8,11.0.0.0/8\"]}",
+         "line 1, column 30: upstream.allow_addresses: an entry must be one network, such as "
+         "10.0.0.0/8"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        assert_refused(cases[i].yaml, cases[i].sentence);
+    static const char *const bad[] = {"10.0.0.1/8", "10.0.0.0/33", "all", "010.0.0.0/8", "10/8",
+                                      "localhost",  "0x0a000000",  "''",  "',,'"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        char yaml[128];
+        snprintf(yaml, sizeof yaml, "upstream: {allow_addresses: [%s]}", bad[i]);
+        assert_int_equal(parse(yaml), CH_ERR_INVALID);
+        assert_non_null(strstr(why.text, "line 1, column 30: upstream.allow_addresses: "));
+    }
+    char many[4096] = "upstream: {allow_addresses: [10.0.0.0";
+    for (int i = 1; i <= CH_CIDR_MAX; i++) {
+        char entry[32];
+        snprintf(entry, sizeof entry, ", 10.0.0.%d", i);
+        strcat(many, entry);
+    }
+    strcat(many, "]}");
+    assert_int_equal(parse(many), CH_ERR_INVALID);
+    assert_non_null(strstr(why.text, "has more than 64 entries"));
+}
+
+static void texts_are_checked(void **state)
+{
+    (void)state;
+    struct ch_span spans[2];
+    assert_parses("capture: {patterns: [\"a b\", 'c\"d'], rules: [\"drop if team equals legal\"]}");
+    assert_int_equal(config.capture.patterns.count, 2);
+    ch_config_texts_spans(&config.capture.patterns, spans);
+    assert_true(ch_span_eq(spans[0], CH_SPAN("a b")) && ch_span_eq(spans[1], CH_SPAN("c\"d")));
+    assert_int_equal(config.capture.rules.count, 1);
+    assert_string_equal(config.capture.rules.bytes, "drop if team equals legal");
+    static const struct {
+        const char *yaml, *sentence;
+    } cases[] = {
+        {"capture: {patterns: x}", "line 1, column 21: capture.patterns: must be a list of texts"},
+        {"capture: {patterns: ['']}",
+         "line 1, column 22: capture.patterns: an entry must not be empty"},
+        {"capture: {rules: [\"a\\nb\"]}", "line 1, column 19: capture.rules: an entry must be one "
+                                           "line without control characters"},
+        {"capture: {bodies: true}",
+         "line 1, column 19: capture.bodies: \"true\" is not off or on"},
+        {"capture: {retention: 23h}",
+         "line 1, column 22: capture.retention: must lie between 86400s and 36500d"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        assert_refused(cases[i].yaml, cases[i].sentence);
+    char many[CH_CONFIG_TEXTS + 256] = "capture: {patterns: [a";
+    for (int i = 0; i < 32; i++)
+        strcat(many, ", a");
+    strcat(many, "]}");
+    assert_int_equal(parse(many), CH_ERR_INVALID);
+    assert_non_null(strstr(why.text, "has more than 32 entries"));
+    strcpy(many, "capture: {patterns: [");
+    memset(many + strlen(many), 'a', CH_CONFIG_TEXTS);
+    strcpy(many + CH_CONFIG_TEXTS + 21, "]}");
+    assert_int_equal(parse(many), CH_ERR_INVALID);
+    assert_non_null(strstr(why.text, "has more than 8192 bytes"));
+}
+
+static void pins_are_checked(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *yaml, *sentence;
+    } cases[] = {
+        {"upstream: {pins: [" PIN_A "]}",
+         "line 1, column 18: upstream.pins: must be names of providers, each with a list of one or "
+         "two pins"},
+        {"upstream: {pins: {a: " PIN_A "}}",
+         "line 1, column 22: upstream.pins: a must have a list of one or two pins"},
+        {"upstream: {pins: {a: []}}",
+         "line 1, column 23: upstream.pins: a must have a list of one or two pins"},
+        {"upstream: {pins: {a: [" PIN_A ", " PIN_A ", " PIN_B "]}}",
+         "line 1, column 115: upstream.pins: a must have a list of one or two pins"},
+        {"upstream: {pins: {a: [" PIN_A "], a: [" PIN_A "]}}",
+         "line 1, column 70: upstream.pins: a stands here twice"},
+        {"upstream: {pins: {\"a b\": [" PIN_A "]}}",
+         "line 1, column 19: upstream.pins: a key must be a provider's name"},
+        {"upstream: {pins: {[a]: [" PIN_A "]}}",
+         "line 1, column 19: upstream.pins: a key must be a provider's name"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        assert_refused(cases[i].yaml, cases[i].sentence);
+    static const char *const bad[] = {"AAAA",
+                                      "sha256//" PIN_A,
+                                      "''",
+                                      "AAAA" PIN_A,
+                                      "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+                                      "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA-_="};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        char yaml[256];
+        snprintf(yaml, sizeof yaml, "upstream: {pins: {a: [%s]}}", bad[i]);
+        assert_refused(yaml, "line 1, column 23: upstream.pins: this is no pin: it must be the "
+                             "SHA-256 of a public key as 44 characters of base64");
+    }
+}
+
+// ---- what a reload may change
+
+static const char *change_between(const char *before, const char *after)
+{
+    static struct ch_config first;
+    assert_parses(before);
+    first = config;
+    assert_parses(after);
+    return ch_config_fixed_change(&first, &config);
+}
+
+static void live_keys_may_change(void **state)
+{
+    (void)state;
+    static const char *const live[] = {
+        "log: {level: debug}",
+        "limits: {body: 64KiB, connections: 5, upstream_idle: 0}",
+        "timeouts: {head: 500ms, body: 2s, idle: 1m, write_stall: 1h, connect: 4s, first_byte: 5s, "
+        "upstream_idle: 6s, shutdown: 0s}",
+        "usage: {record_client_address: true, retention: 0d}",
+        "capture: {bodies: on, max_body: 1KiB, retention: 1d, patterns: [a, b], rules: [drop], "
+        "hook: {program: p, timeout: 1s}, tripwire: true}",
+        "upstream: {ca: ca.pem, allow_addresses: [10.0.0.0/8], pins: {a: [" PIN_A "]}}",
+    };
+    for (size_t i = 0; i < sizeof live / sizeof *live; i++) {
+        assert_null(change_between("", live[i]));
+        assert_null(change_between(live[i], ""));
+    }
+    assert_null(change_between(
+        "listen: [{address: 0.0.0.0:1, tls: {certificate: c, key: k}}]",
+        "listen: [{address: 0.0.0.0:1, tls: {certificate: d, key: l, client_ca: a}}]"));
+}
+
+static void fixed_keys_are_named(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *yaml, *key;
+    } cases[] = {
+        {"listen: [{address: 127.0.0.1:1}]", "listen[].address"},
+        {"listen: [{address: 127.0.0.1:8080}, {address: 127.0.0.1:1}]", "listen"},
+        {"listen: [{address: 127.0.0.1:8080, tls: {certificate: c, key: k}}]", "listen[].tls"},
+        {"master_key: ${env:OTHER}", "master_key"},
+        {"database: other.db\njournal: chaperone.journal", "database"},
+        {"journal: other.journal", "journal"},
+        {"admin: {socket: other.sock}", "admin.socket"},
+        {"prices: p.json", "prices"},
+        {"threads: 2", "threads"},
+        {"limits: {inflight: 7}", "limits.inflight"},
+        {"limits: {journal: 2MiB}", "limits.journal"},
+        {"capture: {directory: elsewhere}", "capture.directory"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const char *change = change_between("", cases[i].yaml);
+        assert_non_null(change);
+        assert_string_equal(change, cases[i].key);
+    }
 }
 
 static void long_paths_are_refused(void **state)
@@ -427,6 +641,29 @@ static void every_key_is_documented(void **state)
     free(docs);
 }
 
+static void the_documentation_tells_what_needs_a_restart(void **state)
+{
+    (void)state;
+    char *docs = read_tree_file("docs/configuration.md");
+    const char *start = strstr(docs, "A change of these needs a restart:");
+    assert_non_null(start);
+    const char *end = strstr(start, "\n\n");
+    assert_non_null(end);
+    size_t count;
+    const struct ch_config_key *keys = ch_config_schema(&count);
+    for (size_t i = 0; i < count; i++) {
+        char shown[128];
+        if (keys[i].type == CH_CONFIG_SECTION || keys[i].type == CH_CONFIG_LISTENERS)
+            continue;
+        snprintf(shown, sizeof shown, "`%s`", keys[i].path);
+        const char *found = strstr(start, shown);
+        bool is_named = found && found < end;
+        if (is_named == keys[i].is_live)
+            fail_msg("docs/configuration.md is wrong on whether %s needs a restart", keys[i].path);
+    }
+    free(docs);
+}
+
 static void the_example_states_every_key_and_its_default(void **state)
 {
     (void)state;
@@ -463,11 +700,18 @@ int main(void)
         cmocka_unit_test(a_secret_in_the_file_is_refused_and_not_repeated),
         cmocka_unit_test(plaintext_is_for_this_machine_only),
         cmocka_unit_test(listeners_are_checked),
+        cmocka_unit_test(client_certificates_need_a_server_certificate),
+        cmocka_unit_test(networks_are_checked),
+        cmocka_unit_test(texts_are_checked),
+        cmocka_unit_test(pins_are_checked),
+        cmocka_unit_test(live_keys_may_change),
+        cmocka_unit_test(fixed_keys_are_named),
         cmocka_unit_test(long_paths_are_refused),
         cmocka_unit_test(long_files_are_refused),
         cmocka_unit_test(references_are_split),
         cmocka_unit_test(addresses_are_split),
         cmocka_unit_test(every_key_is_documented),
+        cmocka_unit_test(the_documentation_tells_what_needs_a_restart),
         cmocka_unit_test(the_example_states_every_key_and_its_default),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

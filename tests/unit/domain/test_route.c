@@ -64,7 +64,7 @@ static void table_holds(void **state)
         rows++;
     }
     fclose(file);
-    assert_true(rows >= 40);
+    assert_true(rows >= 90);
 }
 
 static void wrong_method_is_told_apart(void **state)
@@ -76,6 +76,44 @@ static void wrong_method_is_told_apart(void **state)
         CH_ROUTE_WRONG_METHOD);
     assert_int_equal(ch_route_find(CH_DIALECT_OPENAI, CH_SPAN("/v1/files"), false, &match),
                      CH_ROUTE_UNKNOWN);
+}
+
+// A route that takes a body says what kind, and a form has its model in it or in the path.
+static void bodies_are_json_or_forms(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *path;
+        bool takes_json, takes_form;
+        enum ch_model_place place;
+    } cases[] = {
+        {"/v1/chat/completions", true, false, CH_MODEL_IN_BODY},
+        {"/v1/responses/compact", true, false, CH_MODEL_IN_BODY},
+        {"/v1/images/generations", true, false, CH_MODEL_IN_BODY},
+        {"/v1/images/edits", true, true, CH_MODEL_IN_FORM},
+        {"/v1/images/variations", false, true, CH_MODEL_IN_FORM},
+        {"/v1/audio/transcriptions", false, true, CH_MODEL_IN_FORM},
+        {"/v1/audio/translations", false, true, CH_MODEL_IN_FORM},
+        {"/v1/audio/speech", true, false, CH_MODEL_IN_BODY},
+        {"/deployments/d/images/edits", true, true, CH_MODEL_IN_PATH},
+        {"/deployments/d/audio/transcriptions", false, true, CH_MODEL_IN_PATH},
+        {"/deployments/d/audio/speech", true, false, CH_MODEL_IN_PATH},
+    };
+    struct ch_route_match match;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_int_equal(ch_route_find(CH_DIALECT_OPENAI, ch_span_of(cases[i].path), true, &match),
+                         CH_ROUTE_FOUND);
+        assert_int_equal(match.route->takes_json, cases[i].takes_json);
+        assert_int_equal(match.route->takes_form, cases[i].takes_form);
+        assert_int_equal(match.route->model_place, cases[i].place);
+        assert_true(match.route->usage_form != CH_USAGE_NONE);
+    }
+    ch_route_find(CH_DIALECT_OPENAI, CH_SPAN("/v1/models"), false, &match);
+    assert_false(match.route->takes_json || match.route->takes_form);
+    ch_route_find(CH_DIALECT_ANTHROPIC, CH_SPAN("/v1/messages"), true, &match);
+    assert_true(match.route->takes_json && !match.route->takes_form);
+    ch_route_find(CH_DIALECT_GEMINI, CH_SPAN("/v1beta/models/m:generateContent"), true, &match);
+    assert_true(match.route->takes_json && !match.route->takes_form);
 }
 
 static void infix_depends_on_type(void **state)
@@ -100,6 +138,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(table_holds),
         cmocka_unit_test(wrong_method_is_told_apart),
+        cmocka_unit_test(bodies_are_json_or_forms),
         cmocka_unit_test(infix_depends_on_type),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -2,3 +2,4 @@
 ch_unit_test(sandbox template)
 ch_unit_test(sandbox answer PkgConfig::JANSSON)
 ch_unit_test(sandbox sandbox)
+ch_unit_test(sandbox media PkgConfig::JANSSON)

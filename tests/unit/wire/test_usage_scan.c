@@ -42,12 +42,31 @@ static void tell(struct story *story, const char *format, ...)
     story->len += (size_t)len;
 }
 
+// " [claude-opus-5 in=5 out=2]"
+static void tell_side(struct story *story, const struct ch_usage_side *side)
+{
+    static const struct {
+        enum ch_usage_slot slot;
+        const char *name;
+    } slots[] = {{CH_SLOT_INPUT, "in"},          {CH_SLOT_OUTPUT, "out"},
+                 {CH_SLOT_CACHED, "cached"},     {CH_SLOT_CACHE_WRITE, "write"},
+                 {CH_SLOT_CACHE_WRITE_1H, "1h"}, {CH_SLOT_REASONING, "reasoning"},
+                 {CH_SLOT_AUDIO_IN, "audio"},    {CH_SLOT_IMAGE_IN, "image"},
+                 {CH_SLOT_AUDIO_MS, "ms"}};
+    tell(story, " [%s", side->model);
+    for (size_t i = 0; i < sizeof slots / sizeof *slots; i++)
+        if (side->raw.slot[slots[i].slot] > 0)
+            tell(story, " %s=%" PRId64, slots[i].name, side->raw.slot[slots[i].slot]);
+    tell(story, "]");
+}
+
 static void tell_scan(struct story *story, const struct ch_usage_scan *scan)
 {
     static const char *const slots[CH_USAGE_SLOTS] = {
-        "input",     "output",    "total",    "cached",   "write",        "write_5m",
-        "write_1h",  "reasoning", "audio_in", "image_in", "audio_cached", "image_cached",
-        "audio_out", "image_out", "tool",     "hit",      "searches"};
+        "input",        "output",       "total",     "cached",    "write",     "write_5m",
+        "write_1h",     "reasoning",    "audio_in",  "image_in",  "video_in",  "audio_cached",
+        "image_cached", "video_cached", "audio_out", "image_out", "video_out", "tool",
+        "hit",          "searches",     "audio_ms",  "chars",     "images"};
     story->len = 0;
     for (int i = 0; i < CH_USAGE_SLOTS; i++)
         if (scan->raw.slot[i] != -1)
@@ -63,6 +82,10 @@ static void tell_scan(struct story *story, const struct ch_usage_scan *scan)
         tell(story, " deltas=%" PRId64, scan->delta_events);
     if (scan->broken_documents)
         tell(story, " broken=%" PRId64, scan->broken_documents);
+    for (unsigned i = 0; i < scan->side_count; i++)
+        tell_side(story, &scan->sides[i]);
+    if (scan->has_lost_sides)
+        tell(story, " lost");
     if (scan->is_error)
         tell(story, " error");
     if (scan->is_complete)
@@ -324,17 +347,20 @@ static void reads_chat_errors(void **state)
     "\"web_search\":{\"num_requests\":2}}"
 #define RESPONSE_STORY                                                                             \
     "input=18014 output=40 total=18054 cached=0 write=18011 reasoning=8 searches=2 | standard"
+// The images that a tool made are another model's.
+#define RESPONSE_SIDE " [ in=9 out=9]"
 
 static void reads_a_response_body(void **state)
 {
     (void)state;
     const char *body = RESPONSE("completed", RESPONSE_USAGE);
-    expect(CH_USAGE_OPENAI_RESPONSES, body, RESPONSE_STORY " complete");
+    expect(CH_USAGE_OPENAI_RESPONSES, body, RESPONSE_STORY RESPONSE_SIDE " complete");
     assert_string_equal(observed(CH_USAGE_OPENAI_RESPONSES, body)->response_id, "resp_1");
     expect(CH_USAGE_OPENAI_RESPONSES, RESPONSE("queued", ",\"usage\":null"), "| standard");
-    expect(CH_USAGE_OPENAI_RESPONSES, RESPONSE("in_progress", RESPONSE_USAGE), RESPONSE_STORY);
+    expect(CH_USAGE_OPENAI_RESPONSES, RESPONSE("in_progress", RESPONSE_USAGE),
+           RESPONSE_STORY RESPONSE_SIDE);
     expect(CH_USAGE_OPENAI_RESPONSES, RESPONSE("cancelled", RESPONSE_USAGE),
-           RESPONSE_STORY " complete");
+           RESPONSE_STORY RESPONSE_SIDE " complete");
 }
 
 #define EVENT(name, rest) "event: " name "\ndata: {\"type\":\"" name "\"" rest "}\n\n"
@@ -352,11 +378,11 @@ static void reads_a_response_stream(void **state)
     expect(CH_USAGE_OPENAI_RESPONSES,
            CREATED DELTAS EVENT("response.completed",
                                 ",\"response\":" RESPONSE("completed", RESPONSE_USAGE)),
-           RESPONSE_STORY " deltas=2 complete");
+           RESPONSE_STORY " deltas=2" RESPONSE_SIDE " complete");
     expect(CH_USAGE_OPENAI_RESPONSES,
            CREATED DELTAS EVENT("response.incomplete",
                                 ",\"response\":" RESPONSE("incomplete", RESPONSE_USAGE)),
-           RESPONSE_STORY " deltas=2 complete");
+           RESPONSE_STORY " deltas=2" RESPONSE_SIDE " complete");
     expect(CH_USAGE_OPENAI_RESPONSES, CREATED DELTAS, "| standard deltas=2");
     expect(CH_USAGE_OPENAI_RESPONSES,
            CREATED EVENT("response.failed",
@@ -518,8 +544,10 @@ static void reads_anthropic_errors(void **state)
     "{\"modality\":\"IMAGE\",\"tokenCount\":1}],\"serviceTier\":\"flex\"}"
 #define GEMINI_REST ",\"modelVersion\":\"gemini-2.5-flash\",\"responseId\":\"r1\""
 #define GEMINI_STORY                                                                               \
-    "input=1200 output=150 total=1430 cached=400 reasoning=50 audio_in=200 image_in=15 "           \
-    "audio_cached=40 image_cached=0 audio_out=0 image_out=1 tool=30 | flex"
+    "input=1200 output=150 total=1430 cached=400 reasoning=50 audio_in=200 image_in=7 "            \
+    "video_in=8 audio_cached=40 image_cached=0 video_cached=0 audio_out=0 image_out=1 "            \
+    "video_out=0 "                                                                                 \
+    "tool=30 | flex"
 #define FINISHED ",\"finishReason\":\"STOP\""
 
 static void reads_a_gemini_body(void **state)
@@ -577,7 +605,8 @@ static void replaces_modality_lists(void **state)
 #define AUDIO(n)                                                                                   \
     "data: {\"usageMetadata\":{\"promptTokensDetails\":[{\"modality\":\"AUDIO\",\"tokenCount\":" n \
     "},{\"modality\":\"AUDIO\",\"tokenCount\":1}]}}\n\n"
-    expect(CH_USAGE_GEMINI, AUDIO("10") AUDIO("20"), "audio_in=21 image_in=0 | standard");
+    expect(CH_USAGE_GEMINI, AUDIO("10") AUDIO("20"),
+           "audio_in=21 image_in=0 video_in=0 | standard");
 }
 
 static void reads_tiers_of_vertex(void **state)
@@ -603,6 +632,231 @@ static void counts_grounding_queries(void **state)
            "searches=3 | standard deltas=3");
     expect(CH_USAGE_GEMINI, "[" GROUNDED("\"one\"") "," GROUNDED("\"one\",\"two\"") "]",
            "searches=2 | standard deltas=2");
+}
+
+// --- images, audio, realtime, interactions ---------------------------------------------------
+
+static void reads_images(void **state)
+{
+    (void)state;
+    expect(
+        CH_USAGE_OPENAI_IMAGES,
+        "{\"created\":1,\"data\":[{\"b64_json\":\"AAAA\"},{\"b64_json\":\"BBBB\"}],\"usage\":{"
+        "\"input_tokens\":260,\"input_tokens_details\":{\"text_tokens\":60,\"image_tokens\":200},"
+        "\"output_tokens\":1056,\"total_tokens\":1316}}",
+        "input=260 output=1056 total=1316 image_in=200 images=2 | standard complete");
+    expect(CH_USAGE_OPENAI_IMAGES, "{\"created\":1,\"data\":[{\"url\":\"u\"}]}",
+           "images=1 | standard complete"); // DALL·E states no tokens
+    expect(CH_USAGE_OPENAI_IMAGES, "{\"created\":1,\"data\":[]}", "images=0 | standard");
+    expect(CH_USAGE_OPENAI_IMAGES, "{\"error\":{\"message\":\"no\"}}", "| standard error");
+    expect(
+        CH_USAGE_OPENAI_IMAGES,
+        "event: image_generation.partial_image\ndata: {\"type\":\"image_generation.partial_image\""
+        ",\"b64_json\":\"AA\"}\n\nevent: image_generation.completed\ndata: {\"type\":"
+        "\"image_generation.completed\",\"b64_json\":\"AAAA\",\"usage\":{\"input_tokens\":50,"
+        "\"output_tokens\":50,\"total_tokens\":100,\"output_tokens_details\":{\"image_tokens\":"
+        "40,\"text_tokens\":10}}}\n\n",
+        "input=50 output=50 total=100 image_out=40 images=1 | standard deltas=2 complete");
+    expect(CH_USAGE_OPENAI_IMAGES,
+           "{\"data\":[{}],\"svg_usage\":{\"input_tokens\":7,\"output_tokens\":9,"
+           "\"reasoning_tokens\":2,\"total_tokens\":16,\"model\":\"gpt-5.4\"}}",
+           "images=1 | standard [gpt-5.4 in=7 out=9 reasoning=2] complete");
+}
+
+static void reads_transcriptions(void **state)
+{
+    (void)state;
+    expect(CH_USAGE_OPENAI_TRANSCRIPTION,
+           "{\"text\":\"hi\",\"usage\":{\"type\":\"tokens\",\"input_tokens\":14,"
+           "\"input_token_details\":{\"audio_tokens\":13,\"text_tokens\":1},\"output_tokens\":45,"
+           "\"total_tokens\":59}}",
+           "input=14 output=45 total=59 audio_in=13 | standard complete");
+    expect(
+        CH_USAGE_OPENAI_TRANSCRIPTION,
+        "event: transcript.text.delta\ndata: {\"type\":\"transcript.text.delta\",\"delta\":\"h\"}"
+        "\n\nevent: transcript.text.done\ndata: {\"type\":\"transcript.text.done\",\"text\":\"h\","
+        "\"usage\":{\"type\":\"tokens\",\"input_tokens\":14,\"output_tokens\":2,"
+        "\"total_tokens\":16}}\n\n",
+        "input=14 output=2 total=16 | standard deltas=1 complete");
+    // Nothing says what is billed: the duration is but a hint, and the answer not complete.
+    expect(CH_USAGE_OPENAI_TRANSCRIPTION, "{\"text\":\"hi\",\"duration\":8.470000267028809}",
+           "audio_ms=8470 | standard");
+    expect(CH_USAGE_OPENAI_TRANSCRIPTION,
+           "{\"duration\":8.47,\"usage\":{\"type\":\"duration\",\"seconds\":9}}",
+           "audio_ms=9000 | standard complete");
+    expect(CH_USAGE_OPENAI_TRANSCRIPTION,
+           "{\"usage\":{\"type\":\"duration\",\"seconds\":9},\"duration\":8.47}",
+           "audio_ms=9000 | standard complete");
+}
+
+static void reads_seconds_to_the_millisecond(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *seconds;
+        int64_t ms; // -1: refused
+    } cases[] = {
+        {"0", 0},         {"75", 75000},    {"75.5", 75500},    {"75.50", 75500},
+        {"0.001", 1},     {"0.0004", 0},    {"0.0005", 1},      {"0.00049999", 0},
+        {"1.9994", 1999}, {"1.9995", 2000}, {"1.99999", 2000},  {"59.9996", 60000},
+        {"0.05", 50},     {"1e3", -1},      {"1.5e1", -1},      {"-1", -1},
+        {"-0.5", -1},     {"\"7\"", -1},    {"1000000001", -1}, {"1000000000", 1000000000000},
+        {"{}", -1},       {"true", -1},     {"[1]", -1},        {"123456789012345678901", -1},
+    };
+    char body[128];
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        snprintf(body, sizeof body, "{\"usage\":{\"seconds\":%s}}", cases[i].seconds);
+        const struct ch_usage_scan *scan = observed(CH_USAGE_OPENAI_TRANSCRIPTION, body);
+        if (scan->raw.slot[CH_SLOT_AUDIO_MS] != cases[i].ms)
+            fail_msg("%s: %lld ms", cases[i].seconds, (long long)scan->raw.slot[CH_SLOT_AUDIO_MS]);
+        assert_int_equal(scan->is_complete, cases[i].ms >= 0);
+    }
+}
+
+static void reads_speech(void **state)
+{
+    (void)state;
+    expect(CH_USAGE_OPENAI_SPEECH,
+           "data: {\"type\":\"speech.audio.delta\",\"audio\":\"AAAA\"}\n\ndata: {\"type\":"
+           "\"speech.audio.done\",\"usage\":{\"input_tokens\":14,\"output_tokens\":101,"
+           "\"total_tokens\":115}}\n\n",
+           "input=14 output=101 total=115 | standard deltas=1 complete");
+}
+
+#define DONE(in, out)                                                                              \
+    "data: {\"type\":\"response.done\",\"response\":{\"id\":\"resp_1\",\"status\":\"completed\","  \
+    "\"usage\":{\"total_tokens\":9,\"input_tokens\":" in ",\"output_tokens\":" out                 \
+    ",\"input_token_details\":{\"text_tokens\":1,\"audio_tokens\":2,\"cached_tokens\":3,"          \
+    "\"cached_tokens_details\":{\"text_tokens\":1,\"audio_tokens\":2,\"image_tokens\":0}},"        \
+    "\"output_token_details\":{\"text_tokens\":1,\"audio_tokens\":4}}}}\n\n"
+#define HEARD(usage)                                                                               \
+    "data: {\"type\":\"conversation.item.input_audio_transcription.completed\",\"usage\":{" usage  \
+    "}}\n\n"
+
+static void adds_the_responses_of_a_session_up(void **state)
+{
+    (void)state;
+    const char *session =
+        "data: {\"type\":\"session.created\",\"session\":{\"model\":\"gpt-realtime\",\"audio\":{"
+        "\"input\":{\"transcription\":{\"model\":\"whisper-1\"}}}}}\n\n"
+        "data: {\"type\":\"response.created\",\"response\":{\"usage\":null}}\n\n" DONE("10", "5")
+            HEARD("\"type\":\"duration\",\"seconds\":1.5")
+                HEARD("\"type\":\"duration\",\"seconds\":2") "data: "
+                                                             "{\"type\":\"response.created\","
+                                                             "\"response\":{}}\n\n";
+    expect(CH_USAGE_OPENAI_REALTIME, session,
+           "input=10 output=5 total=9 cached=3 audio_in=2 audio_cached=2 image_cached=0 "
+           "audio_out=4 | standard [whisper-1 ms=3500]");
+    assert_string_equal(observed(CH_USAGE_OPENAI_REALTIME, session)->model_served, "gpt-realtime");
+    expect(CH_USAGE_OPENAI_REALTIME, DONE("10", "5") DONE("20", "7"),
+           "input=30 output=12 total=18 cached=6 audio_in=4 audio_cached=4 image_cached=0 "
+           "audio_out=8 | standard complete");
+    // A response whose numbers are none adds nothing, and what it is not complete stays so.
+    expect(CH_USAGE_OPENAI_REALTIME, DONE("10", "5") DONE("-1", "7"),
+           "input=10 output=5 total=9 cached=3 audio_in=2 audio_cached=2 image_cached=0 "
+           "audio_out=4 | standard complete");
+    expect(CH_USAGE_OPENAI_REALTIME,
+           "data: {\"type\":\"response.output_text.done\",\"response\":{\"usage\":{"
+           "\"input_tokens\":5}}}\n\n",
+           "| standard");
+}
+
+#define INTERACTION_USAGE                                                                          \
+    "\"usage\":{\"total_input_tokens\":1200,\"total_output_tokens\":150,"                          \
+    "\"total_thought_tokens\":50,\"total_cached_tokens\":400,\"total_tool_use_tokens\":30,"        \
+    "\"total_tokens\":1430,\"input_tokens_by_modality\":[{\"modality\":\"text\",\"tokens\":1000}," \
+    "{\"modality\":\"audio\",\"tokens\":200}],\"grounding_tool_count\":[{\"type\":\"google_"       \
+    "maps\","                                                                                      \
+    "\"count\":9},{\"count\":2,\"type\":\"google_search\"}]}"
+#define INTERACTION_STORY                                                                          \
+    "input=1200 output=150 total=1430 cached=400 reasoning=50 audio_in=200 image_in=0 "            \
+    "video_in=0 tool=30 searches=2 | standard"
+
+static void reads_interactions(void **state)
+{
+    (void)state;
+    const char *body = "{\"id\":\"int_1\",\"model\":\"gemini-2.5-flash\",\"status\":\"completed\","
+                       "\"steps\":[]," INTERACTION_USAGE "}";
+    expect(CH_USAGE_GEMINI_INTERACTIONS, body, INTERACTION_STORY " complete");
+    assert_string_equal(observed(CH_USAGE_GEMINI_INTERACTIONS, body)->model_served,
+                        "gemini-2.5-flash");
+    expect(CH_USAGE_GEMINI_INTERACTIONS,
+           "event: step.delta\ndata: {\"event_type\":\"step.delta\",\"delta\":{}}\n\n"
+           "event: interaction.completed\ndata: {\"event_type\":\"interaction.completed\","
+           "\"interaction\":{\"id\":\"int_1\",\"status\":\"completed\"," INTERACTION_USAGE "}}\n\n",
+           INTERACTION_STORY " deltas=1 complete");
+    expect(CH_USAGE_GEMINI_INTERACTIONS,
+           "{\"status\":\"in_progress\",\"usage\":{\"total_input_tokens\":1}}",
+           "input=1 | standard");
+    expect(CH_USAGE_GEMINI_INTERACTIONS,
+           "{\"status\":\"requires_action\",\"usage\":{\"total_input_tokens\":1}}",
+           "input=1 | standard complete");
+}
+
+// --- other models ----------------------------------------------------------------------------
+
+#define ADVISOR(model, in, out)                                                                    \
+    "{\"type\":\"advisor_message\",\"model\":\"" model "\",\"input_tokens\":" in                   \
+    ",\"output_tokens\":" out ",\"cache_read_input_tokens\":3,\"cache_creation_input_tokens\":5,"  \
+    "\"cache_creation\":{\"ephemeral_5m_input_tokens\":0,\"ephemeral_1h_input_tokens\":5}}"
+#define ADVISED(list)                                                                              \
+    "{\"type\":\"message\",\"model\":\"claude-haiku-4-5\",\"usage\":{\"input_tokens\":50,"         \
+    "\"output_tokens\":70,\"iterations\":[" list "]}}"
+
+static void keeps_an_advisor_apart(void **state)
+{
+    (void)state;
+    expect(CH_USAGE_ANTHROPIC, ADVISED(ADVISOR("claude-opus-5", "823", "531")),
+           "input=50 output=70 | standard [claude-opus-5 in=823 out=531 cached=3 write=5 1h=5] "
+           "complete");
+    expect(CH_USAGE_ANTHROPIC,
+           ADVISED(ADVISOR("claude-opus-5", "1", "2") "," ADVISOR("claude-opus-5", "10", "20")),
+           "input=50 output=70 | standard [claude-opus-5 in=11 out=22 cached=6 write=10 1h=10] "
+           "complete");
+    // The turns of the model itself are in the totals.
+    expect(CH_USAGE_ANTHROPIC,
+           ADVISED("{\"type\":\"message\",\"input_tokens\":50,\"output_tokens\":70},{\"type\":"
+                   "\"fallback_message\",\"model\":\"claude-opus-5\",\"input_tokens\":1}"),
+           "input=50 output=70 | standard complete");
+    // A stream states the list again: the later one counts.
+#define DELTA_OF(list)                                                                             \
+    "event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":"          \
+    "\"end_turn\"},\"usage\":{\"output_tokens\":7,\"iterations\":[" list "]}}\n\n"
+    expect(CH_USAGE_ANTHROPIC,
+           DELTA_OF(ADVISOR("a", "1", "1"))
+               DELTA_OF(ADVISOR("a", "1", "1") "," ADVISOR("b", "2", "2")),
+           "output=7 | standard [a in=1 out=1 cached=3 write=5 1h=5] [b in=2 out=2 cached=3 "
+           "write=5 1h=5] complete");
+}
+
+static void says_when_there_are_too_many_models(void **state)
+{
+    (void)state;
+    const struct ch_usage_scan *scan =
+        observed(CH_USAGE_ANTHROPIC,
+                 ADVISED(ADVISOR("a", "1", "1") "," ADVISOR("b", "1", "1") "," ADVISOR(
+                     "c", "1", "1") "," ADVISOR("d", "1", "1") "," ADVISOR("a", "1", "1")));
+    assert_int_equal(scan->side_count, CH_USAGE_SIDES_MAX);
+    assert_false(scan->has_lost_sides);
+    scan = observed(CH_USAGE_ANTHROPIC,
+                    ADVISED(ADVISOR("a", "1", "1") "," ADVISOR("b", "1", "1") "," ADVISOR(
+                        "c", "1", "1") "," ADVISOR("d", "1", "1") "," ADVISOR("e", "1", "1")));
+    assert_true(scan->has_lost_sides);
+}
+
+static void names_the_model_of_a_tool(void **state)
+{
+    (void)state;
+    expect(CH_USAGE_OPENAI_RESPONSES,
+           "{\"status\":\"completed\",\"usage\":{\"input_tokens\":5,\"output_tokens\":6},"
+           "\"tool_usage\":{\"image_gen\":{\"input_tokens\":60,\"input_tokens_details\":{"
+           "\"image_tokens\":20,\"text_tokens\":40},\"output_tokens\":1056}},\"tools\":[{\"type\":"
+           "\"image_generation\",\"model\":\"gpt-image-1.5\"}]}",
+           "input=5 output=6 | standard [gpt-image-1.5 in=60 out=1056 image=20] complete");
+    expect(CH_USAGE_OPENAI_RESPONSES,
+           "{\"status\":\"completed\",\"usage\":{\"input_tokens\":5,\"output_tokens\":6},"
+           "\"tool_usage\":{\"image_gen\":{\"input_tokens\":0,\"output_tokens\":0}}}",
+           "input=5 output=6 | standard complete");
 }
 
 // --- hostile input (security.md §4.23) -------------------------------------------------------
@@ -737,6 +991,15 @@ int main(void)
         cmocka_unit_test(replaces_modality_lists),
         cmocka_unit_test(reads_tiers_of_vertex),
         cmocka_unit_test(counts_grounding_queries),
+        cmocka_unit_test(reads_images),
+        cmocka_unit_test(reads_transcriptions),
+        cmocka_unit_test(reads_seconds_to_the_millisecond),
+        cmocka_unit_test(reads_speech),
+        cmocka_unit_test(adds_the_responses_of_a_session_up),
+        cmocka_unit_test(reads_interactions),
+        cmocka_unit_test(keeps_an_advisor_apart),
+        cmocka_unit_test(says_when_there_are_too_many_models),
+        cmocka_unit_test(names_the_model_of_a_tool),
         cmocka_unit_test(ignores_what_is_no_count),
         cmocka_unit_test(never_counts_model_text),
         cmocka_unit_test(counts_broken_documents_and_goes_on),
