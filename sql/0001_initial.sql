@@ -135,6 +135,26 @@ CREATE TABLE usage (
     client_address        TEXT NOT NULL DEFAULT ''
 ) STRICT;
 
+-- What few rows have beside: sound, images and video, and other models' share of the cost. A column
+-- of `usage` costs every row, also where it holds nothing.
+CREATE TABLE usage_media (
+    usage_id                INTEGER PRIMARY KEY,
+    cache_read_audio_tokens INTEGER NOT NULL, -- these two of cache_read_tokens
+    cache_read_image_tokens INTEGER NOT NULL,
+    video_in_tokens         INTEGER NOT NULL, -- of image_in_tokens
+    video_out_tokens        INTEGER NOT NULL, -- of image_out_tokens
+    audio_ms                INTEGER NOT NULL, -- of the input
+    characters              INTEGER NOT NULL, -- of a text that was spoken
+    images                  INTEGER NOT NULL, -- made
+    image_width             INTEGER NOT NULL, -- asked for; 0: none was
+    image_height            INTEGER NOT NULL,
+    image_quality           TEXT NOT NULL,
+    side_cost_nano_usd      INTEGER NOT NULL -- of cost_nano_usd
+) STRICT;
+CREATE TRIGGER usage_deleted AFTER DELETE ON usage BEGIN
+    DELETE FROM usage_media WHERE usage_id = OLD.id;
+END;
+
 -- No index of all rows by time: an id has the milliseconds since 2025 in front (base/id.h), so that
 -- a time is a range of ids. This one has the exceptions, whose id says another time than that of
 -- their start and the 10 s after: ids never go back when the clock does. An index by key would halve
@@ -192,6 +212,17 @@ SELECT u.*,
        c.us_region,
        c.eu_region,
        c.is_fast,
+       ifnull(m.cache_read_audio_tokens, 0) AS cache_read_audio_tokens,
+       ifnull(m.cache_read_image_tokens, 0) AS cache_read_image_tokens,
+       ifnull(m.video_in_tokens, 0) AS video_in_tokens,
+       ifnull(m.video_out_tokens, 0) AS video_out_tokens,
+       ifnull(m.audio_ms, 0) AS audio_ms,
+       ifnull(m.characters, 0) AS characters,
+       ifnull(m.images, 0) AS images,
+       ifnull(m.image_width, 0) AS image_width,
+       ifnull(m.image_height, 0) AS image_height,
+       ifnull(m.image_quality, 'auto') AS image_quality,
+       ifnull(m.side_cost_nano_usd, 0) AS side_cost_nano_usd,
        ifnull(k.name, '') AS key_name,
        ifnull(a.team, '') AS team,
        ifnull(a.project, '') AS project,
@@ -217,6 +248,7 @@ SELECT u.*,
        (u.id >> 22) - u.started_at_ms NOT BETWEEN -1735689600000 AND -1735689590000 AS is_astray
 FROM usage u
      JOIN usage_kinds c ON c.id = u.kind_id
+     LEFT JOIN usage_media m ON m.usage_id = u.id
      LEFT JOIN wrapped_keys k ON k.id = u.key_id
      LEFT JOIN attributions a ON a.id = u.attribution_id
      LEFT JOIN providers p ON p.id = u.provider_id

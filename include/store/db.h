@@ -32,8 +32,15 @@ enum ch_err ch_db_process_init(struct ch_why *why) CH_MUST_USE;
 enum ch_err ch_db_open(const char *path, enum ch_db_mode mode, struct ch_db **db_out,
                        struct ch_why *why) CH_MUST_USE;
 void ch_db_close(struct ch_db *db); // NULL is fine
-// From here on only SELECT, INSERT, UPDATE, DELETE and transactions are prepared.
+// From here on only SELECT, INSERT, UPDATE, DELETE and transactions are prepared, and of the audit
+// log's tables neither UPDATE nor DELETE: their triggers cannot be dropped, and need not be
+// trusted.
 void ch_db_restrict(struct ch_db *db);
+
+// The audit log that ch_audit_append writes (store/audit.h); NULL where there is none. Borrowed.
+struct ch_audit;
+void ch_db_set_audit(struct ch_db *db, struct ch_audit *audit);
+struct ch_audit *ch_db_audit(const struct ch_db *db);
 
 // True after an input/output error: what a repeated statement seems to have stored may not be on
 // the disk (after a failed fsync the kernel forgets what was not written). A full disk, a lock and
@@ -72,10 +79,18 @@ int64_t ch_db_int(struct sqlite3_stmt *stmt, int column);
 struct ch_span ch_db_text(struct sqlite3_stmt *stmt, int column);
 struct ch_span ch_db_blob(struct sqlite3_stmt *stmt, int column);
 bool ch_db_is_null(struct sqlite3_stmt *stmt, int column);
+// What `SELECT *` found: for code that writes down rows whose columns it need not know.
+enum ch_db_type { CH_DB_NULL, CH_DB_INT, CH_DB_TEXT, CH_DB_BLOB };
+int ch_db_columns(struct sqlite3_stmt *stmt);
+const char *ch_db_column_name(struct sqlite3_stmt *stmt, int column);
+enum ch_db_type ch_db_column_type(struct sqlite3_stmt *stmt, int column);
 // Copies a text; false when it does not fit (the file was edited by other hands).
 bool ch_db_copy_text(struct sqlite3_stmt *stmt, int column, char *out, size_t size);
 
 int64_t ch_db_last_id(struct ch_db *db); // of the last insert
+// Gives back the memory that the connection keeps for speed alone; the next work fetches its pages
+// again.
+void ch_db_release_memory(struct ch_db *db);
 int64_t ch_db_changes(struct ch_db *db); // rows changed by the last statement
 
 #endif

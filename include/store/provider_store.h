@@ -9,6 +9,25 @@
 #define CH_NAME_MAX     64 // names of providers, keys, teams …: [A-Za-z0-9._-]{1,64}
 #define CH_BASE_URL_MAX 512
 
+// What happens to a request for a model without a price. A key's rule goes before that of its
+// provider.
+enum ch_unknown_model {
+    CH_UNKNOWN_MODEL_DEFAULT, // nothing was chosen here
+    CH_UNKNOWN_MODEL_DENY,
+    CH_UNKNOWN_MODEL_CEILING, // priced by the two prices below
+    CH_UNKNOWN_MODEL_FLAG,    // allowed, and its rows are unpriced
+};
+#define CH_UNKNOWN_MODELS 4
+// "", "deny", "ceiling", "flag".
+const char *ch_unknown_model_name(enum ch_unknown_model choice);
+enum ch_err ch_unknown_model_parse(struct ch_span name, enum ch_unknown_model *out) CH_MUST_USE;
+
+struct ch_unknown_model_rule {
+    enum ch_unknown_model choice;
+    // Ceiling prices of a million tokens, in nano-USD; 0: none.
+    int64_t input_nano_usd, output_nano_usd;
+};
+
 struct ch_provider_row {
     int64_t id;
     char name[CH_NAME_MAX + 1];
@@ -22,6 +41,7 @@ struct ch_provider_row {
     size_t sealed_size;
     // Last 4 characters of the credential, for people ("…x9Qa"); "" when it is shorter than 20.
     char key_hint[8];
+    struct ch_unknown_model_rule unknown_model;
     int64_t created_at_ms, updated_at_ms;
 };
 
@@ -40,6 +60,14 @@ enum ch_err ch_provider_get(struct ch_db *db, const char *name, struct ch_provid
 enum ch_err ch_provider_set_enabled(struct ch_db *db, const char *name, bool enabled,
                                     struct ch_provider_row *row_out,
                                     struct ch_why *why) CH_MUST_USE;
+// CH_ERR_INVALID for a negative price.
+enum ch_err ch_provider_set_unknown_model(struct ch_db *db, const char *name,
+                                          const struct ch_unknown_model_rule *rule,
+                                          struct ch_provider_row *row_out,
+                                          struct ch_why *why) CH_MUST_USE;
+// Of a rule that comes from outside.
+enum ch_err ch_unknown_model_check(const struct ch_unknown_model_rule *rule,
+                                   struct ch_why *why) CH_MUST_USE;
 // CH_ERR_CONFLICT while an active key uses it (the reason names up to five of them).
 enum ch_err ch_provider_delete(struct ch_db *db, const char *name, int64_t *id_out,
                                struct ch_why *why) CH_MUST_USE;

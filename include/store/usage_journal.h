@@ -32,6 +32,7 @@ enum ch_end_reason {
     CH_END_UPSTREAM_INVALID, // its answer was not HTTP as we accept it
     CH_END_TIMEOUT,
     CH_END_SHUTDOWN,
+    CH_END_BUDGET, // a stream that a budget ended (on_exhausted: cut)
     CH_END_CRASH, // written by the replay for a slot left in flight
 };
 const char *ch_end_reason_name(enum ch_end_reason reason);
@@ -56,9 +57,10 @@ struct ch_usage_record {
     uint16_t status; // what the client was answered; 0: nothing
     struct ch_usage usage;
     int64_t cost_nano_usd;
-    int64_t latency_us;    // head complete to last byte
-    int64_t first_byte_us; // head complete to first answer byte; -1: none came
-    int64_t added_us;      // our own share: total less the time spent waiting for the provider
+    int64_t side_cost_nano_usd; // of it: what other models cost that worked for the exchange
+    int64_t latency_us;         // head complete to last byte
+    int64_t first_byte_us;      // head complete to first answer byte; -1: none came
+    int64_t added_us;           // our own share: total less the time spent waiting for the provider
     int64_t request_bytes, response_bytes; // bodies
     // ≤ CH_RECORD_MODEL each, longer ones are cut
     struct ch_span model_asked, model_sent, model_served;
@@ -77,6 +79,7 @@ struct ch_inflight {
     uint8_t dialect, endpoint;
     bool is_stream;
     int64_t request_bytes;
+    int64_t reserved_nano_usd;              // what budgets hold for it; 0: nothing
     struct ch_span model_asked, model_sent; // ≤ CH_RECORD_MODEL
 };
 
@@ -89,8 +92,9 @@ void ch_usage_journal_close(struct ch_usage_journal *journal);
 const char *ch_usage_journal_path(const struct ch_usage_journal *journal);
 
 // After open and before the loops start: gives every record left by the last process, then one
-// CH_END_CRASH record (grade partial, no usage) for each slot in flight that has no record, then
-// empties the journal. Where a loop's positions are damaged they are found again in its ring, and
+// CH_END_CRASH record for each slot in flight that has no record, then empties the journal. That
+// record has no usage; it costs what was reserved for it (grade estimated), or is unpriced (grade
+// partial) where nothing was. Where a loop's positions are damaged they are found again in its ring, and
 // records saved before may come a second time. `each` commits what it was given before it returns
 // from the call with record NULL (the end).
 enum ch_err ch_usage_journal_replay(struct ch_usage_journal *journal,

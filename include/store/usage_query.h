@@ -10,6 +10,9 @@
 struct ch_usage_filter {
     int64_t from_ms, to_ms;                                    // half-open [from, to); 0: open
     const char *key, *team, *project, *env, *model, *provider; // exact; NULL: any
+    // Of lists only. Rows of refused exchanges; rows of exchanges that a rule would have refused,
+    // had it not only watched; both: either. Neither: all rows.
+    bool is_denied, is_shadow;
     int64_t after_id; // rows with a greater id only (tail); 0: all
     int64_t limit; // highest id first, at most this many (with after_id: lowest first); see below
 };
@@ -24,12 +27,21 @@ struct ch_usage_filter {
 //   "is_stream", "end_reason", "grade", "input_tokens", "cache_read_tokens",
 //   "cache_write_5m_tokens", "cache_write_1h_tokens", "audio_in_tokens", "image_in_tokens",
 //   "output_tokens", "reasoning_tokens", "audio_out_tokens", "image_out_tokens", "searches",
+//   "cache_read_audio_tokens", "cache_read_image_tokens" (of "cache_read_tokens"),
+//   "video_in_tokens", "video_out_tokens" (of the image tokens), "audio_ms" (of the input),
+//   "characters" (spoken), "images" (made), "image_width", "image_height" (null: not asked for),
+//   "image_quality", "side_cost_nano_usd" (of the cost: other models that worked for the exchange),
 //   "tier", "cost_nano_usd" (integer, null when unpriced), "cost_usd" (decimal string, null when
 //   unpriced), "catalogue", "latency_us", "first_byte_us" (null: no answer), "added_us",
 //   "tokens_per_second" (null: no time to measure), "request_bytes", "response_bytes",
-//   "upstream_id", "user_agent", "client_address", "rule".
+//   "upstream_id", "user_agent", "client_address", "rule" (of a refusal, or "shadow:…"),
+//   "is_corrected". Cost and catalogue are those of the newest correction, where there is one.
 enum ch_err ch_usage_list(struct ch_store *store, const struct ch_usage_filter *filter,
                           json_t **json_out, struct ch_why *why) CH_MUST_USE;
+
+// One row as an item of ch_usage_list, committed by now (ch_usage_writer_flush). CH_ERR_NOT_FOUND.
+enum ch_err ch_usage_find(struct ch_store *store, int64_t id, json_t **row_out,
+                          struct ch_why *why) CH_MUST_USE;
 
 // Sums by up to three of key, team, project, env, service, model, provider, day, hour (UTC), from
 // the hourly rollups, in the order of these dimensions; `from` and `to` are widened to whole hours.

@@ -24,6 +24,10 @@ void ch_usage_writer_stop(struct ch_store *store);
 // s.
 void ch_usage_writer_flush(struct ch_store *store);
 
+// How often the thread has begun a round: at least once a second while it lives, unless one
+// transaction takes longer. For the watchdog; any thread.
+uint64_t ch_usage_writer_turns(const struct ch_store *store);
+
 // The highest exchange id recorded, for ch_id_source_init.
 enum ch_err ch_usage_highest_id(struct ch_store *store, int64_t *id_out,
                                 struct ch_why *why) CH_MUST_USE;

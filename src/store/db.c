@@ -23,6 +23,7 @@ struct ch_db {
     sqlite3 *handle;
     enum ch_db_mode mode;
     bool is_broken;
+    struct ch_audit *audit;
     struct statement statements[STATEMENTS_MAX]; // open addressing by the address of the text
 };
 
@@ -234,13 +235,14 @@ void ch_db_close(struct ch_db *db)
 static int authorize(void *unused, int action, const char *a, const char *b, const char *c,
                      const char *d)
 {
-    (void)unused, (void)a, (void)b, (void)c, (void)d;
+    (void)unused, (void)b, (void)c, (void)d;
     switch (action) {
+    case SQLITE_UPDATE: // `a` is the table
+    case SQLITE_DELETE:
+        return strcmp(a, "audit") == 0 || strcmp(a, "audit_keys") == 0 ? SQLITE_DENY : SQLITE_OK;
     case SQLITE_SELECT:
     case SQLITE_READ:
     case SQLITE_INSERT:
-    case SQLITE_UPDATE:
-    case SQLITE_DELETE:
     case SQLITE_FUNCTION:
     case SQLITE_TRANSACTION:
     case SQLITE_RECURSIVE:
@@ -253,6 +255,16 @@ static int authorize(void *unused, int action, const char *a, const char *b, con
 void ch_db_restrict(struct ch_db *db)
 {
     sqlite3_set_authorizer(db->handle, authorize, NULL);
+}
+
+void ch_db_set_audit(struct ch_db *db, struct ch_audit *audit)
+{
+    db->audit = audit;
+}
+
+struct ch_audit *ch_db_audit(const struct ch_db *db)
+{
+    return db->audit;
 }
 
 static enum ch_err run_constant(struct ch_db *db, const char *sql, struct ch_why *why)
@@ -385,9 +397,40 @@ bool ch_db_is_null(struct sqlite3_stmt *stmt, int column)
     return sqlite3_column_type(stmt, column) == SQLITE_NULL;
 }
 
+int ch_db_columns(struct sqlite3_stmt *stmt)
+{
+    return sqlite3_column_count(stmt);
+}
+
+const char *ch_db_column_name(struct sqlite3_stmt *stmt, int column)
+{
+    const char *name = sqlite3_column_name(stmt, column);
+    return name ? name : ""; // no memory for it
+}
+
+enum ch_db_type ch_db_column_type(struct sqlite3_stmt *stmt, int column)
+{
+    switch (sqlite3_column_type(stmt, column)) {
+    case SQLITE_INTEGER:
+        return CH_DB_INT;
+    case SQLITE_BLOB:
+        return CH_DB_BLOB;
+    case SQLITE_NULL:
+        return CH_DB_NULL;
+    default: // the schema's tables are STRICT and have no REAL column
+        return CH_DB_TEXT;
+    }
+}
+
 bool ch_db_copy_text(struct sqlite3_stmt *stmt, int column, char *out, size_t size)
 {
     return ch_span_copy(ch_db_text(stmt, column), out, size);
+}
+
+void ch_db_release_memory(struct ch_db *db)
+{
+    sqlite3_db_release_memory(db->handle);
+    malloc_trim(0);
 }
 
 int64_t ch_db_last_id(struct ch_db *db)

@@ -52,6 +52,7 @@ struct ch_journal_slot {
     uint64_t index;    // of the slot, over all loops
     int64_t exchange_id;
     int64_t started_at_ms, key_id, attribution_id, provider_id, request_bytes;
+    int64_t reserved_nano_usd; // 0: nothing
     uint8_t dialect, endpoint, is_stream;
     uint8_t asked_size, sent_size;
     uint8_t unused[3];

@@ -4,9 +4,19 @@
 #include <limits.h>
 
 extern const char ch_sql_0001[];
+extern const char ch_sql_0002[];
+extern const char ch_sql_0003[];
+extern const char ch_sql_0004[];
+extern const char ch_sql_0005[];
 
-// In order; a file's place in the table is its version.
-static const char *const migrations[] = {ch_sql_0001};
+// In order; a file's place in the table is its version, which its last statement sets.
+static const char *const migrations[] = {
+    ch_sql_0001,
+    ch_sql_0002,
+    ch_sql_0003,
+    ch_sql_0004,
+    ch_sql_0005,
+};
 
 #define SCHEMA_VERSION (int64_t)(sizeof migrations / sizeof *migrations)
 #define APPLICATION_ID INT64_C(1667785072) // "chap", as 0001_initial.sql sets it
@@ -28,12 +38,16 @@ static enum ch_err get_int(struct ch_db *db, const char *sql, int64_t *value_out
     return CH_OK;
 }
 
-static enum ch_err apply(struct ch_db *db, const char *sql, struct ch_why *why)
+static enum ch_err apply(struct ch_db *db, int64_t version, struct ch_why *why)
 {
+    int64_t reached = 0;
     enum ch_err err = ch_db_begin(db, why);
     if (err)
         return err;
-    err = ch_db_script(db, sql, why);
+    err = ch_db_script(db, migrations[version - 1], why);
+    if (!err)
+        err = get_int(db, "PRAGMA user_version", &reached, why);
+    CH_ASSERT(err || reached == version);
     if (!err)
         err = ch_db_commit(db, why);
     if (err)
@@ -83,7 +97,7 @@ enum ch_err ch_migrate(struct ch_db *db, const char *path, bool may_be_new, stru
     int64_t version = 0;
     enum ch_err err = judge(db, path, may_be_new, &version, why);
     while (!err && version < SCHEMA_VERSION)
-        err = apply(db, migrations[version++], why);
+        err = apply(db, ++version, why);
     return err;
 }
 

@@ -34,9 +34,38 @@ void ch_provider_binding(const struct ch_provider_row *row, struct ch_vault_bind
     };
 }
 
+static const char *const unknown_model_names[CH_UNKNOWN_MODELS] = {
+    [CH_UNKNOWN_MODEL_DEFAULT] = "",
+    [CH_UNKNOWN_MODEL_DENY] = "deny",
+    [CH_UNKNOWN_MODEL_CEILING] = "ceiling",
+    [CH_UNKNOWN_MODEL_FLAG] = "flag",
+};
+
+const char *ch_unknown_model_name(enum ch_unknown_model choice)
+{
+    return unknown_model_names[choice];
+}
+
+enum ch_err ch_unknown_model_parse(struct ch_span name, enum ch_unknown_model *out)
+{
+    for (unsigned i = 0; i < CH_UNKNOWN_MODELS; i++)
+        if (ch_span_eq(name, ch_span_of(unknown_model_names[i]))) {
+            *out = (enum ch_unknown_model)i;
+            return CH_OK;
+        }
+    return CH_ERR_INVALID;
+}
+
+enum ch_err ch_unknown_model_check(const struct ch_unknown_model_rule *rule, struct ch_why *why)
+{
+    if (rule->input_nano_usd < 0 || rule->output_nano_usd < 0)
+        return ch_why_set(why, CH_ERR_INVALID, "a ceiling price is not negative");
+    return CH_OK;
+}
+
 #define COLUMNS                                                                                    \
     "id, name, type, base_url, enabled, injects_usage, key_version, sealed, key_hint, "            \
-    "created_at_ms, updated_at_ms"
+    "created_at_ms, updated_at_ms, unknown_model, ceiling_input_nano_usd, ceiling_output_nano_usd"
 
 static enum ch_err read_row(struct sqlite3_stmt *stmt, struct ch_provider_row *row,
                             struct ch_why *why)
@@ -50,11 +79,15 @@ static enum ch_err read_row(struct sqlite3_stmt *stmt, struct ch_provider_row *r
         .sealed_size = sealed.len,
         .created_at_ms = ch_db_int(stmt, 9),
         .updated_at_ms = ch_db_int(stmt, 10),
+        .unknown_model = {.input_nano_usd = ch_db_int(stmt, 12),
+                          .output_nano_usd = ch_db_int(stmt, 13)},
     };
     if (!ch_db_copy_text(stmt, 1, row->name, sizeof row->name) ||
         !ch_db_copy_text(stmt, 3, row->base_url, sizeof row->base_url) ||
         !ch_db_copy_text(stmt, 8, row->key_hint, sizeof row->key_hint) ||
-        ch_provider_type_parse(ch_db_text(stmt, 2), &row->type) || sealed.len > sizeof row->sealed)
+        ch_provider_type_parse(ch_db_text(stmt, 2), &row->type) ||
+        ch_unknown_model_parse(ch_db_text(stmt, 11), &row->unknown_model.choice) ||
+        sealed.len > sizeof row->sealed)
         return ch_why_set(why, CH_ERR_CORRUPT, "the row of provider %lld is damaged",
                           (long long)row->id);
     if (sealed.len)
@@ -66,7 +99,8 @@ static enum ch_err insert(struct ch_db *db, struct ch_provider_row *row, struct 
 {
     static const char sql[] =
         "INSERT INTO providers (name, type, base_url, enabled, injects_usage, key_version, sealed,"
-        " key_hint, created_at_ms, updated_at_ms) VALUES (?, ?, ?, ?, ?, ?, x'', ?, ?, ?)";
+        " key_hint, created_at_ms, updated_at_ms, unknown_model, ceiling_input_nano_usd,"
+        " ceiling_output_nano_usd) VALUES (?, ?, ?, ?, ?, ?, x'', ?, ?, ?, ?, ?, ?)";
     struct sqlite3_stmt *stmt;
     enum ch_err err = ch_db_prepare(db, sql, &stmt, why);
     if (err)
@@ -80,6 +114,9 @@ static enum ch_err insert(struct ch_db *db, struct ch_provider_row *row, struct 
     ch_db_bind_text(stmt, 7, ch_span_of(row->key_hint));
     ch_db_bind_int(stmt, 8, row->created_at_ms);
     ch_db_bind_int(stmt, 9, row->updated_at_ms);
+    ch_db_bind_text(stmt, 10, ch_span_of(ch_unknown_model_name(row->unknown_model.choice)));
+    ch_db_bind_int(stmt, 11, row->unknown_model.input_nano_usd);
+    ch_db_bind_int(stmt, 12, row->unknown_model.output_nano_usd);
     err = ch_db_run(db, stmt, why);
     if (err == CH_ERR_CONFLICT)
         return ch_why_set(why, err, "a provider named %s exists already", row->name);
@@ -129,7 +166,9 @@ enum ch_err ch_provider_create(struct ch_db *db, const struct ch_vault *vault,
                  sizeof row->key_hint);
     row->key_version = 1;
     row->created_at_ms = row->updated_at_ms = ch_clock_wall_ms();
-    enum ch_err err = insert(db, row, why);
+    enum ch_err err = ch_unknown_model_check(&row->unknown_model, why);
+    if (!err)
+        err = insert(db, row, why);
     return err ? err : seal(db, vault, row, credential, why);
 }
 
@@ -167,6 +206,32 @@ enum ch_err ch_provider_set_enabled(struct ch_db *db, const char *name, bool ena
     ch_db_bind_int(stmt, 1, enabled);
     ch_db_bind_int(stmt, 2, row.updated_at_ms);
     ch_db_bind_int(stmt, 3, row.id);
+    err = ch_db_run(db, stmt, why);
+    if (!err)
+        *row_out = row;
+    return err;
+}
+
+enum ch_err ch_provider_set_unknown_model(struct ch_db *db, const char *name,
+                                          const struct ch_unknown_model_rule *rule,
+                                          struct ch_provider_row *row_out, struct ch_why *why)
+{
+    static const char sql[] = "UPDATE providers SET unknown_model = ?, ceiling_input_nano_usd = ?, "
+                              "ceiling_output_nano_usd = ?, updated_at_ms = ? WHERE id = ?";
+    struct ch_provider_row row;
+    struct sqlite3_stmt *stmt;
+    enum ch_err err = ch_unknown_model_check(rule, why);
+    if (!err)
+        err = ch_provider_get(db, name, &row, why);
+    if (err || (err = ch_db_prepare(db, sql, &stmt, why)))
+        return err;
+    row.unknown_model = *rule;
+    row.updated_at_ms = ch_clock_wall_ms();
+    ch_db_bind_text(stmt, 1, ch_span_of(ch_unknown_model_name(rule->choice)));
+    ch_db_bind_int(stmt, 2, rule->input_nano_usd);
+    ch_db_bind_int(stmt, 3, rule->output_nano_usd);
+    ch_db_bind_int(stmt, 4, row.updated_at_ms);
+    ch_db_bind_int(stmt, 5, row.id);
     err = ch_db_run(db, stmt, why);
     if (!err)
         *row_out = row;

@@ -4,6 +4,8 @@
 #include "migrate.h"
 #include "store/db.h"
 #include "store_internal.h"
+#include "audit_internal.h"
+#include "vault_values.h"
 
 #include "domain/wrapped_key.h"
 
@@ -17,8 +19,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define SENTINEL    CH_SPAN("chaperone sentinel 1")
-#define KEY_VERSION 1 // of the master key: one so far
+#define SENTINEL CH_SPAN("chaperone sentinel 1")
 
 // Where the lock of the database file itself lies: far behind the bytes that SQLite locks (at 1
 // GiB) and behind any content.
@@ -134,81 +135,46 @@ static enum ch_err require_in_place(const struct ch_store *store, struct ch_why 
 
 // ---- the secrets in it
 
-static struct ch_vault_binding binding_of(struct ch_span kind)
-{
-    return (struct ch_vault_binding){.kind = kind, .key_version = KEY_VERSION};
-}
-
-static enum ch_err seal_value(struct ch_store *store, struct ch_span kind, struct ch_span plain,
-                              struct ch_why *why)
-{
-    static const char sql[] =
-        "INSERT INTO vault_values (kind, key_version, sealed) VALUES (?, ?, ?)";
-    struct ch_vault_binding binding = binding_of(kind);
-    struct sqlite3_stmt *stmt;
-    struct ch_buf sealed;
-    ch_buf_init(&sealed, CH_VAULT_SEALED_MAX);
-    enum ch_err err = ch_vault_seal(store->vault, &binding, plain, &sealed);
-    if (err)
-        ch_why_set(why, err, "the vault could not seal");
-    else
-        err = ch_db_prepare(store->writer_db, sql, &stmt, why);
-    if (!err) {
-        ch_db_bind_text(stmt, 1, kind);
-        ch_db_bind_int(stmt, 2, KEY_VERSION);
-        ch_db_bind_blob(stmt, 3, ch_buf_span(&sealed));
-        err = ch_db_run(store->writer_db, stmt, why);
-    }
-    ch_buf_fini(&sealed);
-    return err;
-}
-
-// CH_ERR_NOT_FOUND: no such value.
-static enum ch_err open_value(struct ch_db *db, struct ch_vault_reader *reader, struct ch_span kind,
-                              unsigned char plain_out[CH_VAULT_PLAIN_MAX], size_t *size_out,
-                              struct ch_why *why)
-{
-    static const char sql[] = "SELECT sealed FROM vault_values WHERE kind = ?";
-    struct ch_vault_binding binding = binding_of(kind);
-    struct sqlite3_stmt *stmt;
-    enum ch_err err = ch_db_prepare(db, sql, &stmt, why);
-    if (err)
-        return err;
-    ch_db_bind_text(stmt, 1, kind);
-    err = ch_db_step(db, stmt, why);
-    if (err)
-        return err;
-    err = ch_vault_open(reader, &binding, ch_db_blob(stmt, 0), plain_out, size_out);
-    ch_db_reset(stmt);
-    return err;
-}
-
 static enum ch_err create_values(struct ch_db *db, void *arg, struct ch_why *why)
 {
     struct ch_store *store = arg;
     unsigned char pepper[CH_WRAPPED_KEY_PEPPER];
-    (void)db;
     ch_random(pepper, sizeof pepper);
-    enum ch_err err = seal_value(store, CH_SPAN("sentinel"), SENTINEL, why);
+    enum ch_err err = ch_vault_value_put(db, store->vault, CH_SPAN("sentinel"), SENTINEL, why);
     if (!err)
-        err = seal_value(store, CH_SPAN("pepper"),
-                         (struct ch_span){(const char *)pepper, sizeof pepper}, why);
+        err = ch_vault_value_put(db, store->vault, CH_SPAN("pepper"),
+                                 (struct ch_span){(const char *)pepper, sizeof pepper}, why);
     ch_wipe(pepper, sizeof pepper);
     return err;
 }
 
-// Proves the master key. CH_ERR_NOT_FOUND: there is no sentinel.
-static enum ch_err prove_master_key(struct ch_db *db, struct ch_vault_reader *reader,
+// The sentinel does not open: by whose fault, says the key id in it.
+static enum ch_err explain_sentinel(struct ch_db *db, const struct ch_vault *vault,
                                     const char *path, struct ch_why *why)
+{
+    char needed[CH_VAULT_FINGERPRINT + 1], given[CH_VAULT_FINGERPRINT + 1];
+    ch_vault_fingerprint(vault, given);
+    if (ch_vault_value_fingerprint(db, CH_SPAN("sentinel"), needed, NULL) ||
+        strcmp(needed, given) == 0)
+        return ch_why_set(why, CH_ERR_CORRUPT,
+                          "the sealed sentinel in %s is damaged: restore it from a backup", path);
+    return ch_why_set(why, CH_ERR_DENIED,
+                      "%s needs the master key with the fingerprint %s; the one configured has %s",
+                      path, needed, given);
+}
+
+// Proves the master key. CH_ERR_NOT_FOUND: there is no sentinel.
+static enum ch_err prove_master_key(struct ch_db *db, const struct ch_vault *vault,
+                                    struct ch_vault_reader *reader, const char *path,
+                                    struct ch_why *why)
 {
     unsigned char plain[CH_VAULT_PLAIN_MAX];
     size_t size = 0;
-    enum ch_err err = open_value(db, reader, CH_SPAN("sentinel"), plain, &size, why);
+    enum ch_err err = ch_vault_value_open(db, reader, CH_SPAN("sentinel"), plain, &size, why);
     if (!err && !ch_span_eq((struct ch_span){(const char *)plain, size}, SENTINEL))
         err = CH_ERR_CORRUPT;
     if (err == CH_ERR_CORRUPT)
-        return ch_why_set(why, CH_ERR_DENIED, "the master key is not the one that %s was made with",
-                          path);
+        return explain_sentinel(db, vault, path, why);
     if (err == CH_ERR_NOT_FOUND)
         ch_why_set(why, err, "the sealed sentinel in %s is missing: restore it from a backup",
                    path);
@@ -220,7 +186,7 @@ static enum ch_err unseal_pepper(struct ch_db *db, struct ch_vault_reader *reade
 {
     unsigned char plain[CH_VAULT_PLAIN_MAX];
     size_t size = 0;
-    enum ch_err err = open_value(db, reader, CH_SPAN("pepper"), plain, &size, why);
+    enum ch_err err = ch_vault_value_open(db, reader, CH_SPAN("pepper"), plain, &size, why);
     if (!err && size == CH_WRAPPED_KEY_PEPPER)
         err = ch_secret_new(plain, size, pepper_out);
     else if (!err || err == CH_ERR_CORRUPT || err == CH_ERR_NOT_FOUND)
@@ -238,7 +204,7 @@ static enum ch_err open_secrets(struct ch_db *db, const struct ch_vault *vault, 
     enum ch_err err = ch_vault_reader_new(vault, &reader);
     if (err)
         return ch_why_set(why, err, "the vault could not be set up");
-    err = prove_master_key(db, reader, path, why);
+    err = prove_master_key(db, vault, reader, path, why);
     if (!err)
         err = unseal_pepper(db, reader, path, pepper_out, why);
     ch_vault_reader_free(reader);
@@ -267,6 +233,8 @@ static enum ch_err open_databases(struct ch_store *store, bool create, struct ch
         err = open_secrets(store->writer_db, store->vault, store->path, &store->pepper, why);
     if (err == CH_ERR_NOT_FOUND)
         err = create ? make_secrets(store, why) : CH_ERR_CORRUPT;
+    if (!err)
+        err = ch_audit_open(store, create ? "init" : "audit.start", why);
     if (!err)
         err = ch_db_open(store->path, CH_DB_READER, &store->reader_db, why);
     if (err)
@@ -322,6 +290,7 @@ void ch_store_close(struct ch_store *store)
     ch_db_close(store->reader_db); // the writer is the last, so that it is the one that checkpoints
     ch_db_close(store->writer_db);
     ch_secret_free(store->pepper);
+    ch_audit_close(store->audit);
     ch_vault_free(store->vault);
     pthread_mutex_destroy(&store->read_mutex);
     pthread_mutex_destroy(&store->write_mutex);
@@ -417,6 +386,7 @@ enum ch_err ch_store_transact(struct ch_store *store, ch_store_write_fn fn, void
         err = ch_store_commit(store, why);
     if (err)
         ch_store_rollback(store);
+    ch_audit_settle(store->audit, err == CH_OK);
     return err;
 }
 

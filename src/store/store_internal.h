@@ -25,6 +25,7 @@ struct ch_store {
     pthread_mutex_t read_mutex;  // guards reader_db
     struct ch_vault *vault;
     struct ch_secret *pepper;
+    struct ch_audit *audit; // of writer_db; read by others where audit_internal.h says so
     struct ch_usage_writer *usage_writer; // set while the thread runs: it owns writer_db then
 };
 

@@ -70,7 +70,9 @@ enum word_kind {
     WORD_TIER,
     WORD_KINDS,
 };
-#define WORDS_MAX 16 // values of the largest of these enums
+#define WORDS_MAX CH_ENDPOINTS // values of the largest of these enums
+static_assert(CH_END_CRASH < WORDS_MAX && CH_TIERS <= WORDS_MAX && CH_GRADE_NONE < WORDS_MAX,
+              "no other has more");
 
 // A row of usage_kinds, in the order of its columns.
 enum kind_column {
@@ -367,7 +369,13 @@ static void sanitise(const struct ch_usage_record *record, struct ch_usage_recor
     *r = *record;
     for (int i = 0; i < CH_TOKEN_CLASSES; i++)
         r->usage.tokens[i] = clamp(r->usage.tokens[i], COUNT_MAX);
+    for (int i = 0; i < CH_TOKEN_PARTS; i++)
+        r->usage.parts[i] = clamp(r->usage.parts[i], COUNT_MAX);
     r->usage.searches = clamp(r->usage.searches, COUNT_MAX);
+    r->usage.audio_ms = clamp(r->usage.audio_ms, COUNT_MAX);
+    r->usage.characters = clamp(r->usage.characters, COUNT_MAX);
+    r->usage.images = clamp(r->usage.images, COUNT_MAX);
+    r->side_cost_nano_usd = clamp(r->side_cost_nano_usd, COST_MAX);
     r->is_priced = r->is_priced || r->grade == CH_GRADE_NONE;
     r->cost_nano_usd = record->is_priced ? clamp(r->cost_nano_usd, COST_MAX) : 0;
     r->started_at_ms = clamp(r->started_at_ms, TIME_MAX);
@@ -406,6 +414,16 @@ static bool is_plain(const struct row *row)
                      usage->tokens[CH_TOKENS_IMAGE_IN] | usage->tokens[CH_TOKENS_AUDIO_OUT] |
                      usage->tokens[CH_TOKENS_IMAGE_OUT] | usage->searches;
     return others == 0 && usage->stated_cost_nano < 0 && row->client_address.len == 0;
+}
+
+static bool has_media(const struct row *row)
+{
+    const struct ch_usage *usage = &row->record.usage;
+    int64_t all = usage->parts[CH_PART_CACHE_READ_AUDIO] | usage->parts[CH_PART_CACHE_READ_IMAGE] |
+                  usage->parts[CH_PART_VIDEO_IN] | usage->parts[CH_PART_VIDEO_OUT] |
+                  usage->audio_ms | usage->characters | usage->images | usage->image_width |
+                  usage->image_height | row->record.side_cost_nano_usd;
+    return all != 0 || usage->image_quality != CH_IMAGE_AUTO;
 }
 
 // Gives the index of the last parameter that it has bound.
@@ -453,6 +471,36 @@ static int bind_full(struct sqlite3_stmt *stmt, int index, const struct row *row
     bind_known(stmt, ++index, usage->stated_cost_nano >= 0, usage->stated_cost_nano);
     ch_db_bind_text(stmt, ++index, row->client_address);
     return index;
+}
+
+static enum ch_err insert_media(struct ch_db *db, const struct row *row, struct ch_why *why)
+{
+    static const char sql[] =
+        "INSERT INTO usage_media (usage_id, cache_read_audio_tokens, cache_read_image_tokens, "
+        "video_in_tokens, video_out_tokens, audio_ms, characters, images, image_width, "
+        "image_height, side_cost_nano_usd, image_quality) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    const struct ch_usage *usage = &row->record.usage;
+    const int64_t numbers[] = {row->record.id,
+                               usage->parts[CH_PART_CACHE_READ_AUDIO],
+                               usage->parts[CH_PART_CACHE_READ_IMAGE],
+                               usage->parts[CH_PART_VIDEO_IN],
+                               usage->parts[CH_PART_VIDEO_OUT],
+                               usage->audio_ms,
+                               usage->characters,
+                               usage->images,
+                               usage->image_width,
+                               usage->image_height,
+                               row->record.side_cost_nano_usd};
+    enum { NUMBERS = sizeof numbers / sizeof *numbers };
+    struct sqlite3_stmt *stmt;
+    enum ch_err err = ch_db_prepare(db, sql, &stmt, why);
+    if (err)
+        return err;
+    for (int i = 0; i < NUMBERS; i++)
+        ch_db_bind_int(stmt, i + 1, numbers[i]);
+    ch_db_bind_text(stmt, NUMBERS + 1, ch_span_of(ch_image_quality_name(usage->image_quality)));
+    return ch_db_run(db, stmt, why);
 }
 
 // ---- the sums
@@ -504,6 +552,14 @@ static void add_sums(struct ch_usage_insert *insert, const struct row *row)
 
 // ---- the group
 
+// What goes with a row that is new.
+static enum ch_err follow(struct ch_usage_insert *insert, struct ch_db *db, const struct row *row,
+                          struct ch_why *why)
+{
+    add_sums(insert, row);
+    return has_media(row) ? insert_media(db, row, why) : CH_OK;
+}
+
 static enum ch_err insert_row(struct ch_usage_insert *insert, struct ch_db *db,
                               const struct row *row, struct ch_why *why)
 {
@@ -515,7 +571,7 @@ static enum ch_err insert_row(struct ch_usage_insert *insert, struct ch_db *db,
     bind_full(stmt, 0, row);
     err = ch_db_run(db, stmt, why);
     if (!err && ch_db_changes(db))
-        add_sums(insert, row);
+        err = follow(insert, db, row, why);
     return err;
 }
 
@@ -553,7 +609,7 @@ static enum ch_err insert_rows(struct ch_usage_insert *insert, struct ch_db *db,
     if (insert->row_count == GROUP)
         err = insert_group(insert, db, &inserted, why);
     for (int i = 0; !err && i < inserted; i++)
-        add_sums(insert, &insert->rows[i]);
+        err = follow(insert, db, &insert->rows[i], why);
     for (int i = inserted; !err && i < insert->row_count; i++)
         err = insert_row(insert, db, &insert->rows[i], why);
     if (!err)

@@ -218,6 +218,7 @@ static void fill_slot(struct ch_journal_slot *slot, uint64_t index,
     slot->attribution_id = inflight->attribution_id;
     slot->provider_id = inflight->provider_id;
     slot->request_bytes = inflight->request_bytes;
+    slot->reserved_nano_usd = inflight->reserved_nano_usd;
     slot->dialect = inflight->dialect;
     slot->endpoint = inflight->endpoint;
     slot->is_stream = inflight->is_stream;
@@ -482,8 +483,10 @@ static enum ch_err replay_slots(struct replay *replay, unsigned loop)
             .dialect = slot->dialect,
             .endpoint = slot->endpoint,
             .is_stream = slot->is_stream,
-            .grade = CH_GRADE_PARTIAL,
+            .grade = slot->reserved_nano_usd ? CH_GRADE_ESTIMATED : CH_GRADE_PARTIAL,
             .end_reason = CH_END_CRASH,
+            .is_priced = slot->reserved_nano_usd > 0,
+            .cost_nano_usd = slot->reserved_nano_usd,
             .usage.stated_cost_nano = -1,
             .first_byte_us = -1,
             .request_bytes = slot->request_bytes,

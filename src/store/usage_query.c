@@ -177,6 +177,17 @@ static const struct column row_columns[] = {
     {"audio_out_tokens", KIND_INT},
     {"image_out_tokens", KIND_INT},
     {"searches", KIND_INT},
+    {"cache_read_audio_tokens", KIND_INT},
+    {"cache_read_image_tokens", KIND_INT},
+    {"video_in_tokens", KIND_INT},
+    {"video_out_tokens", KIND_INT},
+    {"audio_ms", KIND_INT},
+    {"characters", KIND_INT},
+    {"images", KIND_INT},
+    {"image_width", KIND_INT},
+    {"image_height", KIND_INT},
+    {"image_quality", KIND_TEXT},
+    {"side_cost_nano_usd", KIND_INT},
     {"tier", KIND_TEXT},
     {"cost_usd", KIND_COST},
     {"catalogue", KIND_TEXT},
@@ -190,24 +201,54 @@ static const struct column row_columns[] = {
     {"user_agent", KIND_TEXT},
     {"client_address", KIND_TEXT},
     {"rule", KIND_TEXT},
+    {"is_corrected", KIND_BOOL},
 };
+
+// A row itself is never edited: what its newest correction says goes before it.
+#define NEWEST_CORRECTION                                                                          \
+    "FROM usage_corrections c WHERE c.usage_id = usage_named.id ORDER BY c.id DESC LIMIT 1)"
+#define CORRECTED_COST                                                                             \
+    "coalesce((SELECT c.cost_after_nano_usd " NEWEST_CORRECTION ", cost_nano_usd)"
+#define CORRECTED_CATALOGUE "coalesce((SELECT c.catalogue " NEWEST_CORRECTION ", catalogue_name)"
+#define IS_CORRECTED                                                                               \
+    "EXISTS (SELECT 1 FROM usage_corrections c "                                                   \
+    "WHERE c.usage_id = usage_named.id)"
+
+// ?12: a sum of these; 0 lets everything pass.
+#define WANTS_DENIED 1
+#define WANTS_SHADOW 2
+#define RULE_FILTER                                                                                \
+    "(?12 = 0 OR (?12 & 1 AND end_reason_name = 'denied') "                                        \
+    "OR (?12 & 2 AND substr(rule_name, 1, 7) = 'shadow:')) "
 
 #define SELECT_ROWS                                                                                \
     "SELECT id, started_at_ms, key_name, team, project, env, service, tags, provider_name, "       \
     "dialect_name, endpoint_name, model_asked_name, model_sent_name, model_served_name, status, "  \
     "is_stream, end_reason_name, grade_name, input_tokens, cache_read_tokens, "                    \
     "cache_write_5m_tokens, cache_write_1h_tokens, audio_in_tokens, image_in_tokens, "             \
-    "output_tokens, reasoning_tokens, audio_out_tokens, image_out_tokens, searches, tier_name, "   \
-    "cost_nano_usd, catalogue_name, latency_us, nullif(first_byte_us, -1), added_us, "             \
+    "output_tokens, reasoning_tokens, audio_out_tokens, image_out_tokens, searches, "              \
+    "cache_read_audio_tokens, cache_read_image_tokens, video_in_tokens, video_out_tokens, "        \
+    "audio_ms, characters, images, nullif(image_width, 0), nullif(image_height, 0), "              \
+    "image_quality, side_cost_nano_usd, tier_name, "                                               \
+    "" CORRECTED_COST ", " CORRECTED_CATALOGUE ", "                                                \
+    "latency_us, nullif(first_byte_us, -1), added_us, "                                            \
     "iif(output_us > 0, (all_output_tokens * 1000000 + output_us / 2) / output_us, NULL), "        \
-    "request_bytes, response_bytes, upstream_id, user_agent_name, client_address, rule_name "      \
-    "FROM usage_named WHERE "                                                                      \
-    "(?7 IS NULL OR model_sent_name = ?7 OR model_asked_name = ?7) AND " FILTER
+    "request_bytes, response_bytes, upstream_id, user_agent_name, client_address, rule_name, "     \
+    "" IS_CORRECTED " FROM usage_named WHERE "                                                     \
+    "(?7 IS NULL OR model_sent_name = ?7 OR model_asked_name = ?7) AND " RULE_FILTER "AND " FILTER
 
 struct list {
     const struct ch_usage_filter *filter;
     json_t *items;
 };
+
+static void bind_list(struct sqlite3_stmt *stmt, const struct list *list, int64_t from, int64_t to)
+{
+    bind_filter(stmt, list->filter, from, to);
+    ch_db_bind_int(stmt, 12,
+                   (list->filter->is_denied ? WANTS_DENIED : 0) +
+                       (list->filter->is_shadow ? WANTS_SHADOW : 0));
+}
 
 static int64_t room_in(const struct list *list)
 {
@@ -243,7 +284,7 @@ static enum ch_err list_after(struct ch_db *db, struct list *list, int64_t from,
     enum ch_err err = ch_db_prepare(db, sql, &stmt, why);
     if (err)
         return err;
-    bind_filter(stmt, list->filter, from, to);
+    bind_list(stmt, list, from, to);
     ch_db_bind_int(stmt, 9, list->filter->after_id);
     ch_db_bind_int(stmt, 10, room_in(list));
     return append_rows(db, stmt, list, why);
@@ -263,7 +304,7 @@ static enum ch_err list_newest(struct ch_db *db, struct list *list, int64_t from
     enum ch_err err = ch_db_prepare(db, sql, &stmt, why);
     if (err)
         return err;
-    bind_filter(stmt, list->filter, from, to);
+    bind_list(stmt, list, from, to);
     ch_db_bind_int(stmt, 9, ch_id_floor(from));
     ch_db_bind_int(stmt, 10, ch_id_floor(min_of(to, INT64_MAX - ID_AHEAD_MS) + ID_AHEAD_MS));
     ch_db_bind_int(stmt, 11, room_in(list));
@@ -321,6 +362,42 @@ enum ch_err ch_usage_list(struct ch_store *store, const struct ch_usage_filter *
         json_decref(json);
     else
         *json_out = json;
+    return err;
+}
+
+struct find {
+    int64_t id;
+    struct list list;
+};
+
+static enum ch_err find_row(struct ch_db *db, void *arg, struct ch_why *why)
+{
+    static const char sql[] = SELECT_ROWS "AND id = ?9";
+    struct find *find = arg;
+    struct sqlite3_stmt *stmt;
+    enum ch_err err = ch_db_prepare(db, sql, &stmt, why);
+    if (err)
+        return err;
+    bind_list(stmt, &find->list, 0, 0);
+    ch_db_bind_int(stmt, 9, find->id);
+    return append_rows(db, stmt, &find->list, why);
+}
+
+enum ch_err ch_usage_find(struct ch_store *store, int64_t id, json_t **row_out, struct ch_why *why)
+{
+    const struct ch_usage_filter all = {0};
+    struct find find = {.id = id, .list = {.filter = &all, .items = json_array()}};
+    char text[CH_REQUEST_ID_TEXT];
+    if (!find.list.items)
+        return out_of_memory(why);
+    enum ch_err err = ch_store_read(store, find_row, &find, why);
+    json_t *row = err ? NULL : json_array_get(find.list.items, 0);
+    ch_id_format(id, text);
+    if (row)
+        *row_out = json_incref(row);
+    else if (!err)
+        err = ch_why_set(why, CH_ERR_NOT_FOUND, "there is no exchange %s", text);
+    json_decref(find.list.items);
     return err;
 }
 
@@ -502,6 +579,7 @@ static enum ch_err list_unpriced(struct ch_db *db, void *arg, struct ch_why *why
     static const char sql[] =
         "SELECT provider_name, model_sent_name, count(*), min(started_at_ms), max(started_at_ms) "
         "FROM usage_named WHERE cost_nano_usd IS NULL AND end_reason_name <> 'crash' "
+        "AND NOT " IS_CORRECTED " "
         "GROUP BY provider_id, model_sent ORDER BY 3 DESC, 1, 2";
     json_t *items = arg;
     struct sqlite3_stmt *stmt;

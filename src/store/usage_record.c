@@ -11,6 +11,7 @@ enum flag {
     FLAG_US_REGION = 4,
     FLAG_EU_REGION = 8,
     FLAG_FAST = 16,
+    FLAG_RARE = 32, // a rare part follows
 };
 
 // The order in which texts follow the fixed part.
@@ -39,6 +40,15 @@ struct fixed_part {
 };
 static_assert(sizeof(struct fixed_part) == CH_RECORD_FIXED, "no padding, and a known size");
 
+// What most records have nothing of.
+struct rare_part {
+    int64_t parts[CH_TOKEN_PARTS];
+    int64_t audio_ms, characters, images, side_cost_nano_usd;
+    int32_t image_width, image_height;
+    uint8_t image_quality, unused[7];
+};
+static_assert(sizeof(struct rare_part) == CH_RECORD_RARE, "no padding, and a known size");
+
 const char *ch_grade_name(enum ch_grade grade)
 {
     static const char *const names[] = {
@@ -61,6 +71,7 @@ const char *ch_end_reason_name(enum ch_end_reason reason)
         [CH_END_UPSTREAM_INVALID] = "upstream_invalid",
         [CH_END_TIMEOUT] = "timeout",
         [CH_END_SHUTDOWN] = "shutdown",
+        [CH_END_BUDGET] = "budget_cut",
         [CH_END_CRASH] = "crash",
     };
     return names[reason];
@@ -100,11 +111,47 @@ static struct fixed_part pack(const struct ch_usage_record *record)
     return fixed;
 }
 
+static struct rare_part pack_rare(const struct ch_usage_record *record)
+{
+    const struct ch_usage *usage = &record->usage;
+    struct rare_part rare = {
+        .audio_ms = usage->audio_ms,
+        .characters = usage->characters,
+        .images = usage->images,
+        .side_cost_nano_usd = record->side_cost_nano_usd,
+        .image_width = usage->image_width,
+        .image_height = usage->image_height,
+        .image_quality = (uint8_t)usage->image_quality,
+    };
+    memcpy(rare.parts, usage->parts, sizeof rare.parts);
+    return rare;
+}
+
+static void unpack_rare(const struct rare_part *rare, struct ch_usage_record *record)
+{
+    struct ch_usage *usage = &record->usage;
+    usage->audio_ms = rare->audio_ms;
+    usage->characters = rare->characters;
+    usage->images = rare->images;
+    usage->image_width = rare->image_width;
+    usage->image_height = rare->image_height;
+    usage->image_quality = (enum ch_image_quality)rare->image_quality;
+    record->side_cost_nano_usd = rare->side_cost_nano_usd;
+    memcpy(usage->parts, rare->parts, sizeof usage->parts);
+}
+
 size_t ch_usage_record_encode(const struct ch_usage_record *record,
                               unsigned char out[CH_RECORD_ENCODED_MAX])
 {
+    static const struct rare_part nothing;
     struct fixed_part fixed = pack(record);
+    struct rare_part rare = pack_rare(record);
     unsigned char *at = out + sizeof fixed;
+    if (memcmp(&rare, &nothing, sizeof rare) != 0) {
+        fixed.flags |= FLAG_RARE;
+        memcpy(at, &rare, sizeof rare);
+        at += sizeof rare;
+    }
     for (size_t i = 0; i < CH_RECORD_TEXTS; i++) {
         const struct text_field *field = &text_fields[i];
         const struct ch_span *text =
@@ -172,6 +219,16 @@ enum ch_err ch_usage_record_decode(struct ch_span bytes, struct ch_usage_record 
         return CH_ERR_CORRUPT;
     struct ch_usage_record record = unpack(&fixed);
     struct ch_span rest = ch_span_sub(bytes, sizeof fixed);
+    if (fixed.flags & FLAG_RARE) {
+        struct rare_part rare;
+        if (rest.len < sizeof rare)
+            return CH_ERR_CORRUPT;
+        memcpy(&rare, rest.ptr, sizeof rare);
+        if (rare.image_quality >= CH_IMAGE_QUALITIES)
+            return CH_ERR_CORRUPT;
+        unpack_rare(&rare, &record);
+        rest = ch_span_sub(rest, sizeof rare);
+    }
     for (size_t i = 0; i < CH_RECORD_TEXTS; i++) {
         size_t size = fixed.text_size[i];
         if (size > rest.len || size > text_fields[i].max)

@@ -8,10 +8,12 @@
 #include "usage_insert.h"
 
 #include <assert.h>
+#include <stdatomic.h>
 #include <time.h>
 
 #define IDLE_MS      150   // between two looks at the journal; rows are promised within 200 ms
 #define RETRY_MS     1000  // after a failed commit
+#define RELEASE_MS   5000  // without a row or a job, until the memory that only serves speed goes
 #define FLUSH_MS     2000  // the longest that a flush waits
 #define LOG_EVERY_MS 60000 // failing commits are logged this often
 // Rows after which a batch looks whether a write waits: about 50 ms of work.
@@ -32,8 +34,11 @@ struct ch_usage_writer {
     struct ch_store *store;
     struct ch_usage_journal *journal;
     struct ch_usage_insert *insert; // the thread's own
-    unsigned first_loop;  // the ring that the next batch begins with, so that all get their turn
-    int64_t logged_at_ns; // 0: nothing is wrong
+    unsigned first_loop;    // the ring that the next batch begins with, so that all get their turn
+    int64_t logged_at_ns;   // 0: nothing is wrong
+    int64_t worked_at_ns;   // the last round that had something to do
+    bool has_released;      // what memory it could, since then
+    _Atomic uint64_t turns; // rounds begun
     pthread_t thread;
     pthread_mutex_t mutex; // guards what follows
     pthread_cond_t wake;   // for the thread: a job, a flush, the stop
@@ -93,14 +98,27 @@ static void end_batch(struct ch_usage_writer *writer, bool is_committed)
     writer->first_loop = (writer->first_loop + 1) % loops;
 }
 
+// An idle daemon stays small (design.md §9).
+static void release_when_idle(struct ch_usage_writer *writer)
+{
+    if (writer->has_released ||
+        ch_clock_mono_ns() - writer->worked_at_ns < RELEASE_MS * CH_NS_PER_MS)
+        return;
+    ch_db_release_memory(writer->store->writer_db);
+    writer->has_released = true;
+}
+
 // One transaction: what waits in the journal, up to a batch. Only when it is in SQLite do the tails
 // move.
 static enum ch_err move_batch(struct ch_usage_writer *writer, bool *drained_out, struct ch_why *why)
 {
     if (ch_usage_journal_backlog(writer->journal) == 0) {
+        release_when_idle(writer);
         *drained_out = true;
         return CH_OK;
     }
+    writer->worked_at_ns = ch_clock_mono_ns();
+    writer->has_released = false;
     enum ch_err err = ch_store_begin(writer->store, why);
     if (!err)
         err = add_batch(writer, drained_out, why);
@@ -183,6 +201,7 @@ static void *run(void *arg)
     pthread_mutex_lock(&writer->mutex);
     // A failure at the stop is final: the journal keeps what is left for the next start.
     while (!is_stopping || (!is_drained && !err) || writer->jobs) {
+        atomic_fetch_add_explicit(&writer->turns, 1, memory_order_relaxed);
         if (is_drained || err)
             wait_for_work(writer, err != CH_OK);
         struct job *jobs = take_jobs(writer);
@@ -237,6 +256,12 @@ void ch_usage_writer_flush(struct ch_store *store)
     while (!is_over && writer->flush_done < ticket)
         is_over = pthread_cond_timedwait(&writer->done, &writer->mutex, &until) != 0;
     pthread_mutex_unlock(&writer->mutex);
+}
+
+uint64_t ch_usage_writer_turns(const struct ch_store *store)
+{
+    const struct ch_usage_writer *writer = store->usage_writer;
+    return writer ? atomic_load_explicit(&writer->turns, memory_order_relaxed) : 0;
 }
 
 // ---- start and stop

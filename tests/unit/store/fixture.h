@@ -39,7 +39,8 @@ static inline int fixture_remove_dir(void **state)
 {
     static const char *const names[] = {"a.db",    "a.db-wal",  "a.db-shm", "a.db.lock",
                                         "b.db",    "b.db.lock", "b.db-wal", "b.db-shm",
-                                        "journal", "truth",     "link.db"};
+                                        "journal", "truth",     "link.db",
+                                        "a.db.audit-heads", "b.db.audit-heads"};
     (void)state;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         unlink(fixture_path(names[i]));

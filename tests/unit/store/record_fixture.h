@@ -51,6 +51,17 @@ static inline struct ch_usage_record fixture_record(int64_t id, struct fixture_t
     };
     for (int i = 0; i < CH_TOKEN_CLASSES; i++)
         record.usage.tokens[i] = id + i;
+    if (id % 3 == 0) // most records have none of these
+        return record;
+    for (int i = 0; i < CH_TOKEN_PARTS; i++)
+        record.usage.parts[i] = id + 20 + i;
+    record.usage.audio_ms = id + 24;
+    record.usage.characters = id + 25;
+    record.usage.images = id + 26;
+    record.usage.image_width = (int32_t)id + 27;
+    record.usage.image_height = (int32_t)id + 28;
+    record.usage.image_quality = (enum ch_image_quality)(id % CH_IMAGE_QUALITIES);
+    record.side_cost_nano_usd = id * 10;
     return record;
 }
 
@@ -79,7 +90,13 @@ static inline bool fixture_is_same(const struct ch_usage_record *a, const struct
            a->end_reason == b->end_reason && a->is_stream == b->is_stream &&
            a->is_priced == b->is_priced && a->status == b->status &&
            memcmp(a->usage.tokens, b->usage.tokens, sizeof a->usage.tokens) == 0 &&
-           a->usage.searches == b->usage.searches &&
+           memcmp(a->usage.parts, b->usage.parts, sizeof a->usage.parts) == 0 &&
+           a->usage.searches == b->usage.searches && a->usage.audio_ms == b->usage.audio_ms &&
+           a->usage.characters == b->usage.characters && a->usage.images == b->usage.images &&
+           a->usage.image_width == b->usage.image_width &&
+           a->usage.image_height == b->usage.image_height &&
+           a->usage.image_quality == b->usage.image_quality &&
+           a->side_cost_nano_usd == b->side_cost_nano_usd &&
            a->usage.threshold_tokens == b->usage.threshold_tokens &&
            a->usage.tier == b->usage.tier && a->usage.us_region == b->usage.us_region &&
            a->usage.eu_region == b->usage.eu_region && a->usage.is_fast == b->usage.is_fast &&

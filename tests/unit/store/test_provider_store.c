@@ -320,6 +320,41 @@ static void lists_in_order_of_name(void **state)
     assert_int_equal(ch_store_read(store, each_in, list, &why), CH_ERR_LIMIT); // usable again
 }
 
+struct choice {
+    struct ch_unknown_model_rule rule;
+    struct ch_provider_row row;
+};
+
+static enum ch_err choose_in(struct ch_db *db, void *arg, struct ch_why *reason)
+{
+    struct choice *choice = arg;
+    return ch_provider_set_unknown_model(db, "a", &choice->rule, &choice->row, reason);
+}
+
+static void keeps_what_an_unknown_model_does(void **state)
+{
+    (void)state;
+    struct ch_provider_row row = make_row("a"), read;
+    struct choice choice = {.rule = {CH_UNKNOWN_MODEL_DENY, 0, 0}};
+    assert_int_equal(ch_store_write(store, choose_in, &choice, &why), CH_ERR_NOT_FOUND);
+    row.unknown_model = (struct ch_unknown_model_rule){CH_UNKNOWN_MODEL_CEILING, 3, 4};
+    assert_int_equal(create(&row, CREDENTIAL), CH_OK);
+    assert_int_equal(get("a", &read), CH_OK);
+    assert_int_equal(read.unknown_model.choice, CH_UNKNOWN_MODEL_CEILING);
+    assert_int_equal(read.unknown_model.input_nano_usd, 3);
+    assert_int_equal(read.unknown_model.output_nano_usd, 4);
+    assert_int_equal(ch_store_write(store, choose_in, &choice, &why), CH_OK);
+    assert_int_equal(get("a", &read), CH_OK);
+    assert_int_equal(read.unknown_model.choice, CH_UNKNOWN_MODEL_DENY);
+    assert_int_equal(choice.row.unknown_model.choice, CH_UNKNOWN_MODEL_DENY);
+    assert_int_equal(read.unknown_model.input_nano_usd, 0);
+    choice.rule.output_nano_usd = -1;
+    assert_int_equal(ch_store_write(store, choose_in, &choice, &why), CH_ERR_INVALID);
+    row = make_row("b");
+    row.unknown_model.input_nano_usd = -1;
+    assert_int_equal(create(&row, CREDENTIAL), CH_ERR_INVALID);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, start, stop)
@@ -333,6 +368,7 @@ int main(void)
         TEST(refuses_rows_edited_by_other_hands),
         TEST(leaves_no_credential_in_any_file),
         TEST(lists_in_order_of_name),
+        TEST(keeps_what_an_unknown_model_does),
     };
     fixture_init_process();
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -211,7 +211,7 @@ static void gives_every_column(void **state)
     (void)state;
     json_t *json = list(&(struct ch_usage_filter){.after_id = 18, .limit = 1});
     const json_t *item = json_array_get(json_object_get(json, "items"), 0);
-    assert_int_equal(json_object_size(item), 43);
+    assert_int_equal(json_object_size(item), 55);
     assert_string_equal(text_of(item, "id"), "req_0000000000J");
     assert_string_equal(text_of(item, "at"), "2026-09-21T09:30:00.000Z");
     assert_string_equal(text_of(item, "key"), "key-5");
@@ -241,6 +241,17 @@ static void gives_every_column(void **state)
     assert_int_equal(int_of(item, "audio_out_tokens"), 27);
     assert_int_equal(int_of(item, "image_out_tokens"), 28);
     assert_int_equal(int_of(item, "searches"), 3);
+    assert_int_equal(int_of(item, "cache_read_audio_tokens"), 39);
+    assert_int_equal(int_of(item, "cache_read_image_tokens"), 40);
+    assert_int_equal(int_of(item, "video_in_tokens"), 41);
+    assert_int_equal(int_of(item, "video_out_tokens"), 42);
+    assert_int_equal(int_of(item, "audio_ms"), 43);
+    assert_int_equal(int_of(item, "characters"), 44);
+    assert_int_equal(int_of(item, "images"), 45);
+    assert_int_equal(int_of(item, "image_width"), 46);
+    assert_int_equal(int_of(item, "image_height"), 47);
+    assert_string_equal(text_of(item, "image_quality"), "low");
+    assert_int_equal(int_of(item, "side_cost_nano_usd"), 190);
     assert_string_equal(text_of(item, "tier"), "flex");
     assert_int_equal(int_of(item, "cost_nano_usd"), 19000);
     assert_string_equal(text_of(item, "cost_usd"), "0.000019000");
@@ -255,6 +266,7 @@ static void gives_every_column(void **state)
     assert_string_equal(text_of(item, "user_agent"), "ttttttttttttttttttt");
     assert_string_equal(text_of(item, "client_address"), "2001:db8::1");
     assert_string_equal(text_of(item, "rule"), "");
+    assert_true(json_is_false(json_object_get(item, "is_corrected")));
     json_decref(json);
 }
 

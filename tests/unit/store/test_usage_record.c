@@ -33,6 +33,7 @@ static void cuts_what_is_too_long(void **state)
     unsigned char bytes[CH_RECORD_ENCODED_MAX];
     struct ch_span much = {text, sizeof text};
     struct ch_usage_record record = {.id = 1,
+                                     .usage.images = 1,
                                      .model_asked = much,
                                      .model_sent = much,
                                      .model_served = much,
@@ -55,12 +56,24 @@ static void refuses_every_other_length(void **state)
     (void)state;
     unsigned char bytes[CH_RECORD_ENCODED_MAX + 8] = {0};
     struct fixture_texts texts;
-    struct ch_usage_record record = fixture_record(42, &texts), decoded;
-    struct ch_span encoded = encode(&record, bytes);
-    for (size_t len = 0; len <= sizeof bytes; len++) {
-        enum ch_err err = ch_usage_record_decode((struct ch_span){encoded.ptr, len}, &decoded);
-        assert_int_equal(err, len == encoded.len ? CH_OK : CH_ERR_CORRUPT);
+    for (int64_t id = 42; id < 44; id++) { // one without and one with the part that few have
+        struct ch_usage_record record = fixture_record(id, &texts), decoded;
+        struct ch_span encoded = encode(&record, bytes);
+        for (size_t len = 0; len <= sizeof bytes; len++) {
+            enum ch_err err = ch_usage_record_decode((struct ch_span){encoded.ptr, len}, &decoded);
+            assert_int_equal(err, len == encoded.len ? CH_OK : CH_ERR_CORRUPT);
+        }
     }
+}
+
+static void keeps_most_records_short(void **state)
+{
+    (void)state;
+    unsigned char bytes[CH_RECORD_ENCODED_MAX];
+    struct ch_usage_record record = {.id = 1};
+    assert_int_equal(encode(&record, bytes).len, CH_RECORD_FIXED);
+    record.side_cost_nano_usd = 1;
+    assert_int_equal(encode(&record, bytes).len, CH_RECORD_FIXED + CH_RECORD_RARE);
 }
 
 static void refuses_unknown_enums(void **state)
@@ -68,8 +81,8 @@ static void refuses_unknown_enums(void **state)
     (void)state;
     unsigned char bytes[CH_RECORD_ENCODED_MAX];
     struct fixture_texts texts;
-    struct ch_usage_record good = fixture_record(42, &texts), bad[6], decoded;
-    for (int i = 0; i < 6; i++)
+    struct ch_usage_record good = fixture_record(43, &texts), bad[7], decoded;
+    for (int i = 0; i < 7; i++)
         bad[i] = good;
     bad[0].grade = CH_GRADE_NONE + 1;
     bad[1].end_reason = CH_END_CRASH + 1;
@@ -77,7 +90,8 @@ static void refuses_unknown_enums(void **state)
     bad[3].endpoint = CH_ENDPOINTS;
     bad[4].usage.tier = (enum ch_tier)CH_TIERS;
     bad[5].id = 0;
-    for (int i = 0; i < 6; i++)
+    bad[6].usage.image_quality = (enum ch_image_quality)CH_IMAGE_QUALITIES;
+    for (int i = 0; i < 7; i++)
         assert_int_equal(ch_usage_record_decode(encode(&bad[i], bytes), &decoded), CH_ERR_CORRUPT);
     assert_int_equal(ch_usage_record_decode(encode(&good, bytes), &decoded), CH_OK);
 }
@@ -96,7 +110,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gives_back_every_field),     cmocka_unit_test(cuts_what_is_too_long),
         cmocka_unit_test(refuses_every_other_length), cmocka_unit_test(refuses_unknown_enums),
-        cmocka_unit_test(names_grades_and_reasons),
+        cmocka_unit_test(keeps_most_records_short),   cmocka_unit_test(names_grades_and_reasons),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -148,6 +148,10 @@ static void stores_every_field(void **state)
               "AND cache_write_1h_tokens = 32 AND audio_in_tokens = 33 AND image_in_tokens = 34 "
               "AND output_tokens = 1001 AND reasoning_tokens = 36 AND audio_out_tokens = 37 "
               "AND image_out_tokens = 38 AND searches = 1 AND cost_nano_usd = 29000 "
+              "AND cache_read_audio_tokens = 49 AND cache_read_image_tokens = 50 "
+              "AND video_in_tokens = 51 AND video_out_tokens = 52 AND audio_ms = 53 "
+              "AND characters = 54 AND images = 55 AND image_width = 56 AND image_height = 57 "
+              "AND image_quality = 'high' AND side_cost_nano_usd = 290 "
               "AND latency_us = 203 AND first_byte_us = 87 AND added_us = 29 "
               "AND request_bytes = 30 AND response_bytes = 31 AND upstream_id = 'chatcmpl-29' "
               "AND client_address = '2001:db8::1'"),

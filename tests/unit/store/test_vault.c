@@ -109,8 +109,8 @@ static void seals_the_same_text_differently_each_time(void **state)
     unsigned char one[CH_VAULT_SEALED_MAX], two[CH_VAULT_SEALED_MAX];
     size_t size = seal(CH_SPAN("sk-canary"), one);
     assert_int_equal(seal(CH_SPAN("sk-canary"), two), size);
-    assert_memory_not_equal(one + 1, two + 1, 16);   // IV
-    assert_memory_not_equal(one + 17, two + 17, 16); // ciphertext
+    assert_memory_not_equal(one + 9, two + 9, 16);   // IV
+    assert_memory_not_equal(one + 25, two + 25, 16); // ciphertext
     assert_memory_not_equal(one + size - 32, two + size - 32, 32);
 }
 
@@ -198,11 +198,12 @@ static void refuses_every_other_length(void **state)
 static void refuses_a_hundred_thousand_forgeries(void **state)
 {
     (void)state;
-    unsigned char sealed[1 + 16 + 48 + 32];
+    unsigned char sealed[1 + CH_VAULT_KID + 16 + 48 + 32], genuine[CH_VAULT_SEALED_MAX];
     struct ch_vault_binding b = binding();
+    seal(CH_SPAN("sk-proj-a-credential"), genuine);
     for (int i = 0; i < 100000; i++) {
         ch_random(sealed, sizeof sealed);
-        sealed[0] = 1;
+        memcpy(sealed, genuine, 1 + CH_VAULT_KID); // so that the MAC is asked
         assert_int_equal(open_with(&b, sealed, sizeof sealed), CH_ERR_CORRUPT);
     }
     assert_int_equal(decryptions, 0);
@@ -221,6 +222,66 @@ static void refuses_another_master_key(void **state)
     ch_secret_free(key);
     assert_int_equal(open_with(&b, sealed, size), CH_ERR_CORRUPT);
     assert_int_equal(decryptions, 0);
+}
+
+static void names_its_master_key(void **state)
+{
+    (void)state;
+    unsigned char sealed[CH_VAULT_SEALED_MAX];
+    char own[CH_VAULT_FINGERPRINT + 1], of_value[CH_VAULT_FINGERPRINT + 1];
+    struct ch_span value = {(const char *)sealed, seal(CH_SPAN("sk-proj-a-credential"), sealed)};
+    ch_vault_fingerprint(vault, own);
+    assert_true(ch_vault_sealed_fingerprint(value, of_value));
+    assert_string_equal(own, of_value);
+    assert_int_equal(strlen(own), CH_VAULT_FINGERPRINT);
+    value.len = 20;
+    assert_false(ch_vault_sealed_fingerprint(value, of_value));
+}
+
+// A reader that was made before the change follows it by itself.
+static void changes_its_master_key_under_its_readers(void **state)
+{
+    (void)state;
+    unsigned char old_value[CH_VAULT_SEALED_MAX], new_value[CH_VAULT_SEALED_MAX];
+    struct ch_vault_binding b = binding();
+    struct ch_secret *key = fixture_master_key(9);
+    struct ch_vault *next;
+    size_t old_size = seal(CH_SPAN("sk-proj-a-credential"), old_value), size;
+    assert_int_equal(ch_vault_new(key, &next), CH_OK);
+    ch_secret_free(key);
+
+    ch_vault_admit(vault, next); // both open, the former seals
+    size = seal(CH_SPAN("sk-proj-a-credential"), new_value);
+    assert_memory_equal(new_value, old_value, 1 + CH_VAULT_KID);
+    assert_int_equal(open_with(&b, new_value, size), CH_OK);
+
+    ch_vault_promote(vault); // both open, the new one seals
+    size = seal(CH_SPAN("sk-proj-a-credential"), new_value);
+    assert_memory_not_equal(new_value, old_value, 1 + CH_VAULT_KID);
+    assert_int_equal(open_with(&b, new_value, size), CH_OK);
+    assert_int_equal(open_with(&b, old_value, old_size), CH_OK);
+
+    ch_vault_retire(vault);
+    assert_int_equal(open_with(&b, new_value, size), CH_OK);
+    assert_int_equal(open_with(&b, old_value, old_size), CH_ERR_CORRUPT);
+    ch_vault_free(next); // the vault has its own share
+    assert_int_equal(open_with(&b, new_value, size), CH_OK);
+}
+
+static void keeps_its_master_key_when_the_change_fails(void **state)
+{
+    (void)state;
+    unsigned char sealed[CH_VAULT_SEALED_MAX];
+    struct ch_vault_binding b = binding();
+    struct ch_secret *key = fixture_master_key(9);
+    struct ch_vault *next;
+    assert_int_equal(ch_vault_new(key, &next), CH_OK);
+    ch_secret_free(key);
+    ch_vault_admit(vault, next);
+    ch_vault_retire(vault);
+    ch_vault_free(next);
+    size_t size = seal(CH_SPAN("sk-proj-a-credential"), sealed);
+    assert_int_equal(open_with(&b, sealed, size), CH_OK);
 }
 
 static void reads_master_keys_as_people_store_them(void **state)
@@ -282,6 +343,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(refuses_every_other_length, start, stop),
         cmocka_unit_test_setup_teardown(refuses_a_hundred_thousand_forgeries, start, stop),
         cmocka_unit_test_setup_teardown(refuses_another_master_key, start, stop),
+        cmocka_unit_test_setup_teardown(names_its_master_key, start, stop),
+        cmocka_unit_test_setup_teardown(changes_its_master_key_under_its_readers, start, stop),
+        cmocka_unit_test_setup_teardown(keeps_its_master_key_when_the_change_fails, start, stop),
         cmocka_unit_test(reads_master_keys_as_people_store_them),
         cmocka_unit_test(generates_master_keys_that_parse),
     };
