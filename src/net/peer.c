@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/secret.h"
+#include "net/tls.h"
 
 #include <errno.h>
 #include <event2/event.h>
@@ -216,7 +217,7 @@ static enum read_result read_tls(struct ch_peer *peer, char *into, size_t size, 
     switch (SSL_get_error(peer->tls, 0)) {
     case SSL_ERROR_WANT_READ:
     case SSL_ERROR_WANT_WRITE:
-        return READ_NOTHING;
+        return ch_tls_session_is_flooded(peer->tls) ? READ_FAILED : READ_NOTHING;
     case SSL_ERROR_ZERO_RETURN:
         return READ_EOF;
     default: // OpenSSL's own ints: everything else is a failure
