@@ -5,6 +5,7 @@
 #ifndef CH_PROXY_PROBE_H
 #define CH_PROXY_PROBE_H
 
+#include "domain/config.h"
 #include "store/provider_store.h"
 
 struct ch_probe_result {
@@ -14,9 +15,10 @@ struct ch_probe_result {
 
 // CH_ERR_UNAVAILABLE (unreachable), CH_ERR_TIMEOUT, CH_ERR_DENIED (the provider refused the
 // credential: 401, 403), CH_ERR_CORRUPT (the sealed credential does not open), CH_ERR_INVALID (it
-// does not speak HTTP).
+// does not speak HTTP). `config`: trusted certificates, addresses and pins, as for every
+// connection.
 enum ch_err ch_probe_provider(const struct ch_vault *vault, const struct ch_provider_row *provider,
-                              const char *ca_path, int64_t timeout_ms,
+                              const struct ch_config *config, int64_t timeout_ms,
                               struct ch_probe_result *result_out, struct ch_why *why) CH_MUST_USE;
 
 #endif

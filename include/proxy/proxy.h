@@ -6,6 +6,7 @@
 #include "domain/config.h"
 #include "net/tls.h"
 #include "net/upstream_pool.h"
+#include "proxy/capture.h"
 #include "proxy/registry.h"
 #include "store/usage_journal.h"
 #include "wire/usage_scan.h"
@@ -15,11 +16,12 @@ struct ch_proxy_loop;
 
 // Everything is borrowed for the proxy's life.
 struct ch_proxy_options {
-    const struct ch_config *config;
+    const struct ch_config *config; // of the start; ch_proxy_loop_configure replaces it
     struct ch_registry *registry;
     struct ch_usage_journal *journal;
     const struct ch_store *store; // asked only whether it is healthy
     const struct ch_vault *vault;
+    struct ch_capture_queue *captures; // NULL: nothing is captured
     struct ch_resolver *resolver;
     struct ch_tls *upstream_tls;
     int64_t highest_id; // of the usage rows recorded so far
@@ -33,6 +35,11 @@ void ch_proxy_free(struct ch_proxy *proxy);
 enum ch_err ch_proxy_loop_new(struct ch_proxy *proxy, struct ch_loop *loop,
                               struct ch_proxy_loop **pl_out, struct ch_why *why) CH_MUST_USE;
 void ch_proxy_loop_free(struct ch_proxy_loop *pl);
+
+// On the loop's thread: what it does from now on it does by `config` and `upstream_tls`, which are
+// borrowed until the next ones. Exchanges in flight go on.
+void ch_proxy_loop_configure(struct ch_proxy_loop *pl, const struct ch_config *config,
+                             struct ch_tls *upstream_tls);
 
 // On the loop's thread: a client has connected (`tls`: the listener's, NULL for plaintext).
 void ch_proxy_accept(struct ch_proxy_loop *pl, int fd, struct ch_tls *tls, const char *address);

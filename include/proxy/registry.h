@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The registry: keys, providers and the catalogue in memory, as the loops see them.
+// The registry: keys, providers, budgets, limits and the catalogue in memory, as the loops see
+// them.
 //
 // Records are immutable and replaced whole. A loop looks a record up inside one turn and takes a
 // reference when it keeps it longer. A change swaps a pointer, then sends a barrier through every
@@ -11,7 +12,10 @@
 
 #include "domain/catalogue.h"
 #include "net/loop.h"
+#include "store/budget_store.h"
+#include "store/capture_scope.h"
 #include "store/key_store.h"
+#include "store/limit_store.h"
 
 struct ch_registry;
 
@@ -23,7 +27,7 @@ void ch_registry_free(struct ch_registry *registry); // after the loops have sto
 // The loops that a change has to pass through. Before they run.
 void ch_registry_set_loops(struct ch_registry *registry, struct ch_loop *const *loops,
                            unsigned count);
-// Loads every provider and key.
+// Loads every budget, limit, provider and key. Before the loops run, after the journal's replay.
 enum ch_err ch_registry_load(struct ch_registry *registry, struct ch_store *store,
                              struct ch_why *why) CH_MUST_USE;
 
@@ -35,6 +39,38 @@ enum ch_err ch_registry_put_provider(struct ch_registry *registry,
 void ch_registry_drop_provider(struct ch_registry *registry, int64_t provider_id);
 void ch_registry_set_catalogue(struct ch_registry *registry,
                                struct ch_catalogue *catalogue); // takes
+
+// Inserts or edits a budget. A new one counts from what the usage rows say of its present period,
+// and misses or doubles no exchange that is in flight meanwhile; that takes about a tenth of a
+// second. An edit keeps the counters, but for one of the time zone, which counts anew.
+// CH_ERR_NOT_FOUND: this system does not know the time zone.
+enum ch_err ch_registry_put_budget(struct ch_registry *registry, struct ch_store *store,
+                                   const struct ch_budget_row *row, struct ch_why *why) CH_MUST_USE;
+void ch_registry_drop_budget(struct ch_registry *registry, int64_t budget_id);
+// Limits of zero: none. The limits of a key come with its row.
+enum ch_err ch_registry_put_team_limits(struct ch_registry *registry,
+                                        const struct ch_team_limits_row *row) CH_MUST_USE;
+// Whether the bodies of a key's or a team's exchanges are captured although the configuration does
+// not ask for everybody's.
+enum ch_err ch_registry_set_capture(struct ch_registry *registry,
+                                    const struct ch_capture_scope *row, bool is_on) CH_MUST_USE;
+// The budget's counters as they are now; false: there is no such budget in force. The changing
+// thread only.
+bool ch_registry_look_budget(const struct ch_registry *registry, int64_t budget_id,
+                             struct ch_budget_view *view_out);
+// Reads a zone of the system's database by its IANA name; "UTC" gives NULL, which is UTC.
+enum ch_err ch_registry_load_zone(const char *name, struct ch_time_zone **zone_out,
+                                  struct ch_why *why) CH_MUST_USE;
+
+// A threshold of a budget that settlement was the first of its period to reach. `on_alert` runs on
+// loop threads, must not block, and is set before they run.
+struct ch_budget_event {
+    int64_t budget_id, period_start_ms, at_ms;
+    int64_t spent_nano_usd, cap_nano_usd;
+    unsigned percent;
+};
+typedef void (*ch_budget_alert_fn)(void *arg, const struct ch_budget_event *event);
+void ch_registry_on_alert(struct ch_registry *registry, ch_budget_alert_fn on_alert, void *arg);
 
 // The catalogue in force; for the admin thread, valid until its next change.
 const struct ch_catalogue *ch_registry_catalogue(const struct ch_registry *registry);

@@ -11,6 +11,7 @@
 // (security.md §3.62); one that does so later has hung up (wire.md §5: SDKs close the socket when
 // an application stops a call).
 #define HALF_CLOSE_GRACE_NS (INT64_C(50) * CH_NS_PER_MS)
+#define HANDSHAKE_MS        INT64_C(5000) // for a client's TLS handshake, at most (security.md R13)
 
 static void set_deadline(struct client *c, int64_t after_ms)
 {
@@ -19,7 +20,7 @@ static void set_deadline(struct client *c, int64_t after_ms)
 
 static const struct ch_config *config_of(const struct client *c)
 {
-    return c->pl->proxy->options.config;
+    return c->pl->config;
 }
 
 static void unlink_client(struct client *c)
@@ -56,6 +57,8 @@ static void close_politely(struct client *c)
 static void drop(struct client *c)
 {
     ch_peer_close(&c->peer);
+    if (c->x && relay_drains(c->x))
+        return;
     if (c->x)
         exchange_end(c->x, CH_END_CLIENT_GONE, false);
     else
@@ -105,19 +108,26 @@ static bool take_body(struct exchange *x, struct ch_span payload, bool is_whole)
     const struct ch_config *config = config_of(x->client);
     x->body_got += payload.len;
     if (x->body_got > (size_t)config->limits.body_bytes) {
-        respond_denial(
-            x, &(struct denial){413, "body_too_large", "The request body is too large.", 0, true},
-            CH_END_DENIED);
+        respond_denial(x,
+                       &(struct denial){.status = 413,
+                                        .code = "body_too_large",
+                                        .message = "The request body is too large.",
+                                        .closes = true},
+                       CH_END_DENIED);
         return false;
     }
-    if (x->body_is_json && !x->body_failed && payload.len)
-        x->body_failed = ch_json_scan_feed(&x->json, payload) != CH_OK;
+    facts_take(x, payload);
     if (is_whole && x->request.len == 0) {
         x->body = payload;
         return true;
     }
     if (forward_hold_body(x, payload) != CH_OK) {
-        respond_denial(x, &(struct denial){503, "out_of_memory", "Out of memory.", 1, true},
+        respond_denial(x,
+                       &(struct denial){.status = 503,
+                                        .code = "out_of_memory",
+                                        .message = "Out of memory.",
+                                        .retry_after_s = 1,
+                                        .closes = true},
                        CH_END_DENIED);
         return false;
     }
@@ -171,7 +181,10 @@ static size_t step_body(struct client *c, struct ch_span bytes)
         total += used;
         if (verdict == CH_HTTP1_ERROR) {
             respond_denial(x,
-                           &(struct denial){error.status, "invalid_framing", error.text, 0, true},
+                           &(struct denial){.status = error.status,
+                                            .code = "invalid_framing",
+                                            .message = error.text,
+                                            .closes = true},
                            CH_END_DENIED);
             return bytes.len;
         }
@@ -292,10 +305,12 @@ static void on_client_timeout(struct client *c)
     } else if (c->state == REQUEST_HEAD) {
         respond_parse_error(c, &(struct ch_http1_error){408, "the request head took too long"});
     } else if (c->state == REQUEST_BODY) {
-        respond_denial(
-            c->x,
-            &(struct denial){408, "request_timeout", "The request body took too long.", 0, true},
-            CH_END_TIMEOUT);
+        respond_denial(c->x,
+                       &(struct denial){.status = 408,
+                                        .code = "request_timeout",
+                                        .message = "The request body took too long.",
+                                        .closes = true},
+                       CH_END_TIMEOUT);
     }
 }
 
@@ -331,7 +346,7 @@ static const struct ch_peer_handler client_handler = {.on_ready = on_client_read
 
 static bool is_full(const struct ch_proxy_loop *pl)
 {
-    int64_t max = pl->proxy->options.config->limits.connections;
+    int64_t max = pl->config->limits.connections;
     return max && atomic_load_explicit(&pl->proxy->client_count, memory_order_relaxed) >= max;
 }
 
@@ -355,8 +370,9 @@ void client_accept(struct ch_proxy_loop *pl, int fd, struct ch_tls *tls, const c
     pl->clients = c;
     atomic_fetch_add_explicit(&pl->proxy->client_count, 1, memory_order_relaxed);
     expect_next_request(c);
-    if (tls)
-        set_deadline(c, config_of(c)->timeouts.head); // the handshake counts as part of the head
+    int64_t head_ms = config_of(c)->timeouts.head;
+    if (tls) // the handshake counts as part of the head
+        set_deadline(c, head_ms < HANDSHAKE_MS ? head_ms : HANDSHAKE_MS);
     return;
 
 fail:

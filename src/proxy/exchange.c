@@ -20,12 +20,11 @@ struct exchange *exchange_begin(struct client *c)
         if (!x)
             return NULL;
     }
-    memset(x, 0, offsetof(struct exchange, json));
+    memset(x, 0, offsetof(struct exchange, policy) + offsetof(struct policy_state, claims));
     x->client = c;
     x->pl = pl;
     // Room for the head beside the largest body, so that holding a request cannot pass the limit.
-    ch_buf_init(&x->request,
-                (size_t)pl->proxy->options.config->limits.body_bytes + CH_HTTP1_HEAD_MAX);
+    ch_buf_init(&x->request, (size_t)pl->config->limits.body_bytes + CH_HTTP1_HEAD_MAX);
     ch_buf_init(&x->held, HELD_MAX);
     return x;
 }
@@ -63,6 +62,9 @@ void exchange_end(struct exchange *x, enum ch_end_reason reason, bool keep_alive
 {
     struct client *c = x->client;
     meter_settle(x, reason);
+    if (x->capture)
+        capture_end(x);
+    c->pl->drain_count -= x->is_drained;
     if (x->upstream)
         ch_upstream_release(x->upstream, reason == CH_END_DONE && upstream_is_clean(x));
     provider_unref(x->provider);

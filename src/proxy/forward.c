@@ -48,7 +48,12 @@ void forward_hold_request(struct exchange *x)
     if (x->sent_ns || x->request.len)
         return;
     if (forward_hold_body(x, body) != CH_OK) {
-        respond_denial(x, &(struct denial){503, "out_of_memory", "Out of memory.", 1, true},
+        respond_denial(x,
+                       &(struct denial){.status = 503,
+                                        .code = "out_of_memory",
+                                        .message = "Out of memory.",
+                                        .retry_after_s = 1,
+                                        .closes = true},
                        CH_END_DENIED);
         return;
     }
@@ -64,11 +69,32 @@ static size_t skip_blanks(struct ch_span text, size_t at)
     return at;
 }
 
+// Keeps them in the order of the body; they never overlap.
+static void add_splice(struct exchange *x, size_t at, size_t end, struct ch_span insert)
+{
+    unsigned i = x->splice_count++;
+    CH_ASSERT(x->splice_count <= SPLICES_MAX);
+    for (; i > 0 && x->splices[i - 1].at > at; i--)
+        x->splices[i] = x->splices[i - 1];
+    x->splices[i] = (struct splice){at, end, insert};
+}
+
+// The model that the key maps to takes the place of the one that was asked for.
+static void send_mapped_model(struct exchange *x)
+{
+    struct ch_span model = policy_model_sent(x);
+    if (x->policy.model_sent_len == 0 || x->route->model_place == CH_MODEL_IN_PATH)
+        return;
+    x->quoted_model[0] = '"';
+    memcpy(x->quoted_model + 1, model.ptr, model.len);
+    x->quoted_model[model.len + 1] = '"';
+    struct ch_span quoted = {x->quoted_model, model.len + 2};
+    add_splice(x, x->facts.model_at, x->facts.model_end, x->body_is_form ? model : quoted);
+}
+
 static void splice(struct exchange *x, size_t at, size_t end, struct ch_span insert)
 {
-    x->splice_at = at;
-    x->splice_end = end;
-    x->insert = insert;
+    add_splice(x, at, end, insert);
     x->drops_usage_event = true;
 }
 
@@ -142,6 +168,18 @@ static bool passes(const struct exchange *x, const struct ch_http1_field *field)
     return false;
 }
 
+static enum ch_err append_suffix(const struct exchange *x, struct ch_buf *out)
+{
+    struct ch_span suffix = x->suffix;
+    if (x->policy.model_sent_len == 0 || x->route->model_place != CH_MODEL_IN_PATH)
+        return ch_buf_append_span(out, suffix);
+    enum ch_err err = ch_buf_append(out, suffix.ptr, x->path_model_at);
+    if (!err)
+        err = ch_buf_append_span(out, policy_model_sent(x));
+    return err ? err
+               : ch_buf_append_span(out, ch_span_sub(suffix, x->path_model_at + x->path_model_len));
+}
+
 static enum ch_err append_target(const struct exchange *x, struct ch_buf *out)
 {
     struct ch_span value, whole, query = x->target.query;
@@ -149,7 +187,7 @@ static enum ch_err append_target(const struct exchange *x, struct ch_buf *out)
     if (!err)
         err = ch_buf_append_span(out, ch_route_upstream_infix(x->provider->row.type, x->route));
     if (!err)
-        err = ch_buf_append_span(out, x->suffix);
+        err = append_suffix(x, out);
     if (err || !query.ptr)
         return err;
     err = ch_buf_append(out, "?", 1);
@@ -204,10 +242,9 @@ static bool anthropic_takes_bearer(const struct exchange *x)
 }
 
 // The first opening of a record checks its MAC; the record is immutable after that.
-static enum ch_err open_credential(struct exchange *x, unsigned char plain[CH_VAULT_PLAIN_MAX],
-                                   size_t *size_out)
+static enum ch_err open_record(struct exchange *x, struct provider_record *provider,
+                               unsigned char plain[CH_VAULT_PLAIN_MAX], size_t *size_out)
 {
-    struct provider_record *provider = x->provider;
     struct ch_vault_binding binding;
     struct ch_span sealed = {(const char *)provider->row.sealed, provider->row.sealed_size};
     if (atomic_load_explicit(&provider->is_proven, memory_order_acquire))
@@ -221,6 +258,27 @@ static enum ch_err open_credential(struct exchange *x, unsigned char plain[CH_VA
                           memory_order_relaxed);
     atomic_store_explicit(&provider->is_proven, true, memory_order_release);
     return CH_OK;
+}
+
+// The exchange may hold a record that `vault rekey` has replaced since: its successor is sealed by
+// the key in use. A successor that leads elsewhere is no successor.
+static enum ch_err open_credential(struct exchange *x, unsigned char plain[CH_VAULT_PLAIN_MAX],
+                                   size_t *size_out)
+{
+    struct provider_record *own = x->provider, *now;
+    enum ch_err err = open_record(x, own, plain, size_out);
+    if (err != CH_ERR_CORRUPT)
+        return err;
+    now = registry_provider(x->pl->proxy->options.registry, own->row.id);
+    if (!now || now == own || now->row.type != own->row.type ||
+        strcmp(now->row.base_url, own->row.base_url) != 0)
+        return err;
+    err = open_record(x, now, plain, size_out);
+    if (!err)
+        atomic_store_explicit(&own->echo_digest,
+                              atomic_load_explicit(&now->echo_digest, memory_order_relaxed),
+                              memory_order_relaxed);
+    return err;
 }
 
 // Opens the credential for this one request. What it leaves on the stack is wiped here; the head
@@ -307,15 +365,19 @@ static int add_part(struct iovec *parts, int count, struct ch_span segment, size
     return count;
 }
 
-// The body as it goes upstream: before the splice, the insertion, behind the splice.
+// The body as it goes upstream: what stands before each splice, its insertion, the rest.
 static int body_parts(const struct exchange *x, struct iovec *parts, int count, size_t room)
 {
-    size_t skip = x->upstream_sent;
-    struct ch_span before = {x->body.ptr, x->splice_at};
-    struct ch_span after = x->body.ptr ? ch_span_sub(x->body, x->splice_end) : x->body;
-    count = add_part(parts, count, before, &skip, &room);
-    count = add_part(parts, count, x->insert, &skip, &room);
-    return add_part(parts, count, after, &skip, &room);
+    size_t skip = x->upstream_sent, at = 0;
+    for (unsigned i = 0; i < x->splice_count; i++) {
+        const struct splice *splice = &x->splices[i];
+        struct ch_span before = {x->body.ptr + at, splice->at - at};
+        count = add_part(parts, count, before, &skip, &room);
+        count = add_part(parts, count, splice->insert, &skip, &room);
+        at = splice->end;
+    }
+    struct ch_span rest = x->body.ptr ? ch_span_sub(x->body, at) : x->body;
+    return add_part(parts, count, rest, &skip, &room);
 }
 
 static void finish_sending(struct exchange *x)
@@ -323,9 +385,8 @@ static void finish_sending(struct exchange *x)
     x->sent_ns = ch_clock_mono_ns();
     ch_buf_fini(&x->request);
     x->body = x->suffix = (struct ch_span){0};
-    ch_peer_set_deadline(&x->upstream->peer,
-                         ch_loop_now_ns(x->pl->loop) +
-                             x->pl->proxy->options.config->timeouts.first_byte * CH_NS_PER_MS);
+    ch_peer_set_deadline(&x->upstream->peer, ch_loop_now_ns(x->pl->loop) +
+                                                 x->pl->config->timeouts.first_byte * CH_NS_PER_MS);
 }
 
 // Writes slices until everything is out or the peer is blocked. `head`: empty after the first call.
@@ -333,7 +394,7 @@ static void send_more(struct exchange *x, struct ch_span head)
 {
     struct ch_peer *peer = &x->upstream->peer;
     do {
-        struct iovec parts[4];
+        struct iovec parts[2 + 2 * SPLICES_MAX]; // the head, and the body around its splices
         int count = 0;
         if (head.len)
             parts[count++] = (struct iovec){(void *)(uintptr_t)head.ptr, head.len};
@@ -432,8 +493,9 @@ static enum ch_err claim_slot(struct exchange *x)
                                    .endpoint = (uint8_t)x->route->endpoint,
                                    .is_stream = x->is_stream,
                                    .request_bytes = (int64_t)x->body_got,
+                                   .reserved_nano_usd = x->policy.reserved_nano_usd,
                                    .model_asked = model,
-                                   .model_sent = model};
+                                   .model_sent = policy_model_sent(x)};
     enum ch_err err =
         ch_usage_journal_claim(x->pl->proxy->options.journal, x->pl->index, &inflight, &x->slot);
     x->has_slot = err == CH_OK;
@@ -443,8 +505,11 @@ static enum ch_err claim_slot(struct exchange *x)
 // Accounting comes first: what cannot be recorded is not forwarded.
 void forward_start(struct exchange *x)
 {
+    send_mapped_model(x);
     ask_for_usage(x);
-    x->upstream_total = x->body.len - (x->splice_end - x->splice_at) + x->insert.len;
+    x->upstream_total = x->body.len;
+    for (unsigned i = 0; i < x->splice_count; i++)
+        x->upstream_total += x->splices[i].insert.len - (x->splices[i].end - x->splices[i].at);
     if (!ch_store_is_healthy(x->pl->proxy->options.store) || claim_slot(x) != CH_OK) {
         respond_denial(x,
                        &(struct denial){.status = 503,
@@ -454,6 +519,7 @@ void forward_start(struct exchange *x)
                        CH_END_DENIED);
         return;
     }
+    capture_begin(x);
     x->response_state = RESPONSE_CONNECTING;
     enum ch_err err =
         ch_upstream_acquire(x->pl->pool, &x->provider->target, &forward_handler, x, &x->upstream);

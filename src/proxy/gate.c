@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // The gate: who is asking, for what, and may it. The head decides key and route, the whole request
-// the model.
+// the model and the money.
 #include "shared.h"
 
 #include "base/secret.h"
+#include "domain/cidr.h"
 #include "domain/model_rule.h"
 
-#include <stdio.h>
+#include <assert.h>
 
 #define BEARER CH_SPAN("Bearer ")
 
@@ -81,16 +82,25 @@ static const struct key_record *recall(const struct exchange *x,
     const struct key_record *key =
         registry_find(x->pl->proxy->options.registry,
                       (struct ch_span){memory->public_id, sizeof memory->public_id});
-    return key && memcmp(key->hash, memory->hash, sizeof memory->hash) == 0 ? key : NULL;
+    if (!key)
+        return NULL;
+    if (!memory->is_previous)
+        return memcmp(key->hash, memory->hash, sizeof memory->hash) == 0 ? key : NULL;
+    const struct key_policy *policy = key->policy;
+    return policy && x->started_at_ms < policy->previous_expires_at_ms &&
+                   memcmp(policy->previous_hash, memory->hash, sizeof memory->hash) == 0
+               ? key
+               : NULL;
 }
 
-static void remember(struct remembered_key *memory, const struct key_record *key,
+static void remember(struct remembered_key *memory, const struct key_record *key, bool is_previous,
                      const unsigned char digest[REMEMBERED_DIGEST])
 {
     memory->is_set = true;
+    memory->is_previous = is_previous;
     memcpy(memory->digest, digest, sizeof memory->digest);
     memcpy(memory->public_id, key->public_id, sizeof memory->public_id);
-    memcpy(memory->hash, key->hash, sizeof memory->hash);
+    memcpy(memory->hash, is_previous ? key->policy->previous_hash : key->hash, sizeof memory->hash);
 }
 
 static const struct key_record *verify(struct exchange *x, struct ch_span token)
@@ -103,9 +113,10 @@ static const struct key_record *verify(struct exchange *x, struct ch_span token)
     const struct key_record *key = recall(x, memory, digest);
     if (key || ch_wrapped_key_parse(token, &parsed) != CH_OK)
         return key;
-    key = registry_verify(x->pl->proxy->options.registry, parsed.id, token);
+    bool is_previous;
+    key = registry_verify(x->pl->proxy->options.registry, parsed.id, token, &is_previous);
     if (key)
-        remember(memory, key, digest);
+        remember(memory, key, is_previous, digest);
     return key;
 }
 
@@ -213,8 +224,12 @@ static bool choose_route(struct exchange *x, const struct key_record *key, const
         x->route = r->match[d].route;
         x->suffix = r->match[d].suffix;
         if (x->route->model_place == CH_MODEL_IN_PATH) {
+            x->path_model_at = (size_t)(r->match[d].model.ptr - x->suffix.ptr);
+            x->path_model_len = r->match[d].model.len;
             x->facts.has_model = true;
-            x->facts.model_is_bad = !ch_model_name_is_valid(r->match[d].model);
+            // A colon at the end would be a second verb to whoever splits there.
+            x->facts.model_is_bad = !ch_model_name_is_valid(r->match[d].model) ||
+                                    ch_span_ends(r->match[d].model, CH_SPAN(":"));
             if (!x->facts.model_is_bad) {
                 x->facts.model_len = r->match[d].model.len;
                 ch_span_copy(r->match[d].model, x->facts.model, sizeof x->facts.model);
@@ -266,7 +281,6 @@ static unsigned count_fields(const struct ch_http1_head *head, enum ch_field id)
 
 static bool check_body_fields(struct exchange *x)
 {
-    const struct ch_http1_field *type = ch_http1_find(&x->head, CH_FIELD_CONTENT_TYPE);
     const struct ch_http1_field *coding = ch_http1_find(&x->head, CH_FIELD_CONTENT_ENCODING);
     if (count_fields(&x->head, CH_FIELD_CONTENT_TYPE) > 1 ||
         count_fields(&x->head, CH_FIELD_CONTENT_ENCODING) > 1)
@@ -274,14 +288,40 @@ static bool check_body_fields(struct exchange *x)
     if (x->head.framing == CH_FRAMING_NONE)
         return deny(x, 411, "length_required", "This path needs a body with a length.");
     if (x->head.framing == CH_FRAMING_LENGTH &&
-        x->head.content_length > x->pl->proxy->options.config->limits.body_bytes)
+        x->head.content_length > x->pl->config->limits.body_bytes)
         return deny(x, 413, "body_too_large", "The request body is too large.");
     if (coding && !ch_span_ieq(ch_http1_value(x->head_base, coding), CH_SPAN("identity")))
         return deny(x, 415, "unsupported_encoding",
                     "Compressed request bodies are not accepted: send the body as it is.");
-    if (type && !is_json(ch_http1_value(x->head_base, type)))
-        return deny(x, 415, "unsupported_media_type",
-                    "The body must be application/json in UTF-8.");
+    return true;
+}
+
+static bool deny_type(struct exchange *x)
+{
+    const struct ch_route *route = x->route;
+    return deny(x, 415, "unsupported_media_type",
+                !route->takes_form   ? "The body must be application/json in UTF-8."
+                : !route->takes_json ? "The body must be multipart/form-data."
+                                     : "The body must be multipart/form-data, or application/json "
+                                       "in UTF-8.");
+}
+
+// What the Content-Type says is how the body is read; without one it is JSON.
+static bool begin_body(struct exchange *x, const struct key_record *key)
+{
+    const struct ch_http1_field *field = ch_http1_find(&x->head, CH_FIELD_CONTENT_TYPE);
+    struct ch_span type = field ? ch_http1_value(x->head_base, field) : CH_SPAN("application/json");
+    if (x->route->takes_form && ch_multipart_is_form(type)) {
+        struct ch_span boundary;
+        enum ch_multipart_error error = ch_multipart_boundary(type, &boundary);
+        if (error)
+            return deny(x, 400, "invalid_form", ch_multipart_error_text(error));
+        facts_begin_form(x, boundary);
+        return true;
+    }
+    if (!x->route->takes_json || !is_json(type))
+        return deny_type(x);
+    facts_begin(x, policy_needs_facts(x, key));
     return true;
 }
 
@@ -317,6 +357,30 @@ static bool check_query(struct exchange *x)
     return true;
 }
 
+static bool check_address(struct exchange *x, const struct key_record *key)
+{
+    if (!key->policy || !key->policy->allow_cidrs ||
+        ch_cidr_list_allows_text(key->policy->allow_cidrs, ch_span_of(x->client->address)))
+        return true;
+    return deny(x, 403, "address_not_allowed",
+                "This key may not be used from this address. Ask whoever issued the key.");
+}
+
+// GET …/models/NAME: one that the key may not use is not there for it.
+static bool check_listed_model(struct exchange *x, const struct key_record *key)
+{
+    struct ch_span list = CH_SPAN("/models/"), rest = x->suffix;
+    if (!x->filters_list)
+        return true;
+    while (rest.len > list.len && !ch_span_starts(rest, list))
+        rest = ch_span_sub(rest, 1);
+    if (rest.len <= list.len)
+        return true;
+    x->filters_list = false; // the answer is one model, and no list
+    return listing_shows(key, ch_span_sub(rest, list.len)) ||
+           deny(x, 404, "model_not_found", "There is no such model for this key.");
+}
+
 bool gate_head(struct exchange *x)
 {
     struct routing routing;
@@ -327,10 +391,14 @@ bool gate_head(struct exchange *x)
     if (!key || !key_is_valid(x, key))
         return deny_key(x);
     x->key_id = key->id;
-    x->attribution_id = key->attribution_id;
+    x->attribution_id = key->attribution->id;
     note_user_agent(x);
+    if (!check_address(x, key))
+        return false;
     if (!ch_target_path_is_plain(x->target.path))
         return deny(x, 404, "unknown_path", "Unknown path.");
+    if (has_query_key(x) && !(routing.candidates & 1u << CH_DIALECT_GEMINI))
+        return deny_key(x);
     if (!choose_route(x, key, &routing))
         return deny_route(x, &routing);
     if (!x->provider->enabled || (x->dialect != CH_DIALECT_GEMINI && has_query_key(x)))
@@ -339,18 +407,21 @@ bool gate_head(struct exchange *x)
         return false;
     if (x->pl->is_draining) {
         respond_denial(x,
-                       &(struct denial){503, "shutting_down", "chaperone is restarting.", 1, true},
+                       &(struct denial){.status = 503,
+                                        .code = "shutting_down",
+                                        .message = "chaperone is restarting.",
+                                        .retry_after_s = 1,
+                                        .closes = true},
                        CH_END_DENIED);
         return false;
     }
+    x->filters_list = listing_is_filtered(x, key);
+    if (!check_listed_model(x, key))
+        return false;
     if (!x->route->is_post)
         return ch_http1_body_is_empty(&x->body_framing) ||
                deny(x, 400, "unexpected_body", "A GET request carries no body here.");
-    if (!check_body_fields(x))
-        return false;
-    x->body_is_json = true;
-    ch_json_scan_init(&x->json, x->pl->proxy->request_plan, gate_scan_value, x);
-    return true;
+    return check_body_fields(x) && begin_body(x, key);
 }
 
 const struct key_record *gate_own_key(struct exchange *x)
@@ -361,92 +432,6 @@ const struct key_record *gate_own_key(struct exchange *x)
 
 // ---- the body
 
-static void see_model(struct request_facts *facts, const struct ch_json_value *value)
-{
-    facts->has_duplicate |= facts->has_model;
-    facts->has_model = true;
-    facts->model_is_bad =
-        value->type != CH_JSON_STRING || value->cut ||
-        ch_json_unescape(value->raw, facts->model, sizeof facts->model, &facts->model_len) ||
-        !ch_model_name_is_valid((struct ch_span){facts->model, facts->model_len});
-    facts->model[facts->model_is_bad ? 0 : facts->model_len] = '\0';
-}
-
-// A Gemini body that names a model again must mean the one in the path, with or without "models/".
-static void compare_model(struct request_facts *facts, const struct ch_json_value *value)
-{
-    struct ch_span path_model = {facts->model, facts->model_len}, named = value->raw;
-    if (ch_span_starts(named, CH_SPAN("models/")))
-        named = ch_span_sub(named, 7);
-    facts->contradicts_path |=
-        value->type != CH_JSON_STRING || value->escaped || !ch_span_eq(named, path_model);
-}
-
-static void see_options(struct request_facts *facts, const struct ch_json_value *value)
-{
-    if (value->type == CH_JSON_OBJECT_END)
-        return;
-    facts->has_duplicate |= facts->has_options;
-    facts->has_options = true;
-    facts->options_is_object = value->type == CH_JSON_OBJECT;
-    facts->options_at = value->at;
-    facts->options_end = value->end;
-}
-
-static void see_include_usage(struct request_facts *facts, const struct ch_json_value *value)
-{
-    facts->has_duplicate |= facts->has_include;
-    facts->has_include = true;
-    facts->includes_usage = value->type == CH_JSON_TRUE;
-    facts->include_at = value->at;
-    facts->include_end = value->end;
-}
-
-bool gate_scan_value(void *arg, const struct ch_json_value *value)
-{
-    struct exchange *x = arg;
-    struct request_facts *facts = &x->facts;
-    bool model_is_in_path = x->route->model_place == CH_MODEL_IN_PATH;
-    switch ((enum request_path)value->path) {
-    case PATH_MODEL:
-        if (value->type == CH_JSON_OBJECT_END || value->type == CH_JSON_ARRAY_END)
-            break;
-        if (model_is_in_path)
-            compare_model(facts, value);
-        else
-            see_model(facts, value);
-        break;
-    case PATH_REQUESTS_MODEL:
-        if (model_is_in_path)
-            compare_model(facts, value);
-        break;
-    case PATH_STREAM:
-        facts->has_duplicate |= facts->has_stream;
-        facts->has_stream = true;
-        facts->is_stream = value->type == CH_JSON_TRUE;
-        break;
-    case PATH_SERVICE_TIER:
-        facts->has_duplicate |= facts->has_tier;
-        facts->has_tier = true;
-        break;
-    case PATH_MODELS:
-        facts->has_fallback_models = true;
-        break;
-    case PATH_BACKGROUND:
-        facts->is_background |= value->type != CH_JSON_FALSE && value->type != CH_JSON_NULL;
-        break;
-    case PATH_STREAM_OPTIONS:
-        see_options(facts, value);
-        break;
-    case PATH_INCLUDE_USAGE:
-        see_include_usage(facts, value);
-        break;
-    case REQUEST_PATHS:
-        break;
-    }
-    return true;
-}
-
 static bool check_json(struct exchange *x)
 {
     const struct request_facts *facts = &x->facts;
@@ -454,42 +439,51 @@ static bool check_json(struct exchange *x)
         return deny(x, 400, "invalid_json", "The body is not valid JSON.");
     if (facts->has_duplicate)
         return deny(x, 400, "duplicate_member",
-                    "The body names one of model, stream, stream_options or service_tier twice.");
+                    "The body names a member twice that decides who serves it or what it costs.");
     if (ch_json_scan_is_ambiguous(&x->json))
         return deny(x, 400, "ambiguous_member",
                     "The body has a member that differs from a known one only in case or blanks.");
     if (facts->is_background)
         return deny(x, 403, "background_not_allowed",
                     "Background responses cannot be metered: leave `background` out.");
-    if (facts->contradicts_path)
+    return true;
+}
+
+static bool check_form(struct exchange *x)
+{
+    enum ch_multipart_error error = ch_multipart_finish(&x->form);
+    return !error || deny(x, 400, "invalid_form", ch_multipart_error_text(error));
+}
+
+static bool check_body(struct exchange *x)
+{
+    if ((x->body_is_json && !check_json(x)) || (x->body_is_form && !check_form(x)))
+        return false;
+    if (x->facts.contradicts_path)
         return deny(x, 400, "model_mismatch", "The body names another model than the path.");
+    facts_finish(x);
+    static_assert(CH_MEDIA_IMAGES_MAX == 10, "as the message says");
+    if (x->facts.ask.is_bad)
+        return deny(x, 400, "count_invalid",
+                    "The number of images, `n`, must be a whole number from 1 to 10.");
     return true;
 }
 
 static bool check_model(struct exchange *x, const struct key_record *key)
 {
     const struct request_facts *facts = &x->facts;
-    char message[CH_MODEL_TEXT + 160];
     if (x->route->model_place == CH_MODEL_NOWHERE)
         return true;
     if (!facts->has_model)
         return deny(x, 400, "model_missing", "The body names no model.");
     if (facts->model_is_bad)
         return deny(x, 400, "model_invalid", "The model is not a valid model name.");
-    struct ch_span model = {facts->model, facts->model_len}, whole, value;
-    if (x->route->model_place == CH_MODEL_IN_BODY &&
+    struct ch_span whole, value;
+    if (x->route->model_place != CH_MODEL_IN_PATH &&
         ch_query_find(x->target.query, CH_SPAN("model"), &value, &whole))
         return deny(x, 400, "model_mismatch",
                     "The model belongs into the body, not into the query.");
-    if (facts->has_fallback_models && key->models_len)
-        return deny(x, 403, "model_list_not_allowed",
-                    "This key has a list of models, so a request may name one model only.");
-    if (ch_model_rule_allows(key_record_models(key), model))
-        return true;
-    snprintf(message, sizeof message,
-             "Model %s is not allowed for this key. Ask whoever issued the key to allow it.",
-             facts->model);
-    return deny(x, 403, "model_not_allowed", message);
+    return policy_check_model(x, key);
 }
 
 // The provider as it is now: it may have been replaced, disabled or taken from the key during a
@@ -514,9 +508,10 @@ bool gate_request(struct exchange *x)
         x->pl->proxy->options.registry, (struct ch_span){x->public_id, sizeof x->public_id});
     if (!key || !key_is_valid(x, key) || !refresh_provider(x, key))
         return deny_key(x);
-    if (x->body_is_json && !check_json(x))
+    if (!check_body(x))
         return false;
-    x->is_stream = x->route->stream_sign == CH_STREAM_ALWAYS ||
-                   (x->route->stream_sign == CH_STREAM_BY_BODY && x->facts.is_stream);
-    return check_model(x, key);
+    enum ch_stream_sign sign = x->route->stream_sign;
+    x->is_stream = sign == CH_STREAM_ALWAYS || (sign == CH_STREAM_BY_BODY && x->facts.is_stream) ||
+                   (sign == CH_STREAM_BY_FORMAT && x->facts.streams_speech);
+    return check_model(x, key) && policy_admit(x, key);
 }

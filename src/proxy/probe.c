@@ -18,6 +18,8 @@ struct probe {
     struct ch_buf request;
     struct ch_http1_head_parser parser;
     struct ch_http1_head head;
+    enum ch_upstream_fault fault;
+    enum ch_address_class refused_class;
     enum ch_err err; // CH_ERR_AGAIN while it runs
     int status;
 };
@@ -63,6 +65,9 @@ static void on_probe_writable(void *arg)
 
 static void on_probe_end(void *arg, enum ch_peer_end end)
 {
+    struct probe *probe = arg;
+    probe->fault = probe->upstream->fault;
+    probe->refused_class = probe->upstream->refused_class;
     finish(arg, end == CH_PEER_TIMEOUT ? CH_ERR_TIMEOUT
                 : end == CH_PEER_TLS   ? CH_ERR_CONFLICT
                                        : CH_ERR_UNAVAILABLE);
@@ -114,20 +119,24 @@ static enum ch_err build_request(struct probe *probe, const struct ch_vault *vau
     return err;
 }
 
-static enum ch_err run(struct probe *probe, const struct ch_url *url, const char *ca_path,
-                       int64_t timeout_ms, struct ch_why *why)
+static enum ch_err run(struct probe *probe, const struct ch_provider_row *row,
+                       const struct ch_url *url, const struct ch_config *config, int64_t timeout_ms,
+                       struct ch_why *why)
 {
     struct ch_upstream_target target = {.id = 1, .group = 1, .port = url->port, .tls = url->tls};
+    struct ch_upstream_settings settings;
     ch_span_copy(url->host, target.host, sizeof target.host);
+    ch_span_copy(ch_span_of(row->name), target.name, sizeof target.name);
     probe->err = CH_ERR_AGAIN;
     enum ch_err err = ch_loop_new(0, &probe->loop);
     if (!err)
         err = ch_resolver_start(1, &probe->resolver);
     if (!err)
-        err = ch_tls_client_new(ca_path, &probe->tls, why);
+        err = ch_tls_client_new(config->upstream_ca, &probe->tls, why);
+    settings = ch_upstream_settings_of(config, probe->tls);
+    settings.connect_ms = timeout_ms;
     if (!err)
-        err = ch_upstream_pool_new(probe->loop, probe->resolver, probe->tls, 0, timeout_ms,
-                                   &probe->pool);
+        err = ch_upstream_pool_new(probe->loop, probe->resolver, &settings, &probe->pool);
     if (!err)
         err = ch_timer_start(probe->loop, &probe->timer, timeout_ms, on_probe_timeout, probe);
     if (!err)
@@ -184,7 +193,7 @@ static enum ch_err explain(enum ch_err err, const struct ch_provider_row *row, i
 }
 
 enum ch_err ch_probe_provider(const struct ch_vault *vault, const struct ch_provider_row *provider,
-                              const char *ca_path, int64_t timeout_ms,
+                              const struct ch_config *config, int64_t timeout_ms,
                               struct ch_probe_result *result_out, struct ch_why *why)
 {
     struct probe probe = {0};
@@ -195,9 +204,18 @@ enum ch_err ch_probe_provider(const struct ch_vault *vault, const struct ch_prov
         return err;
     err = build_request(&probe, vault, provider, &url);
     if (!err)
-        err = run(&probe, &url, ca_path, timeout_ms, why);
+        err = run(&probe, provider, &url, config, timeout_ms, why);
+    enum ch_upstream_fault fault = probe.fault;
     tear_down(&probe);
     *result_out = (struct ch_probe_result){
         .status = probe.status, .latency_us = (ch_clock_mono_ns() - start_ns) / CH_NS_PER_US};
+    if (fault == CH_UPSTREAM_ADDRESS_REFUSED)
+        return ch_why_set(why, CH_ERR_UNAVAILABLE,
+                          "%s leads to a %s address, which upstream.allow_addresses does not name",
+                          provider->base_url, ch_address_class_name(probe.refused_class));
+    if (fault == CH_UPSTREAM_PIN_MISMATCH)
+        return ch_why_set(why, CH_ERR_UNAVAILABLE,
+                          "%s does not have a public key that upstream.pins names",
+                          provider->base_url);
     return explain(err, provider, probe.status, why);
 }

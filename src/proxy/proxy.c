@@ -3,17 +3,6 @@
 
 #include "base/secret.h"
 
-static const char *const request_paths[REQUEST_PATHS] = {
-    [PATH_MODEL] = "model",
-    [PATH_STREAM] = "stream",
-    [PATH_SERVICE_TIER] = "service_tier",
-    [PATH_STREAM_OPTIONS] = "stream_options",
-    [PATH_INCLUDE_USAGE] = "stream_options.include_usage",
-    [PATH_MODELS] = "models",
-    [PATH_BACKGROUND] = "background",
-    [PATH_REQUESTS_MODEL] = "requests[].model",
-};
-
 enum ch_err ch_proxy_new(const struct ch_proxy_options *options, struct ch_proxy **proxy_out)
 {
     struct ch_proxy *proxy = ch_zcalloc(1, sizeof *proxy);
@@ -21,7 +10,7 @@ enum ch_err ch_proxy_new(const struct ch_proxy_options *options, struct ch_proxy
         return CH_ERR_NOMEM;
     proxy->options = *options;
     ch_random(proxy->digest_key, sizeof proxy->digest_key);
-    enum ch_err err = ch_json_plan_new(request_paths, REQUEST_PATHS, &proxy->request_plan);
+    enum ch_err err = facts_plans_new(proxy);
     if (!err)
         err = ch_usage_plans_new(&proxy->usage_plans);
     if (err) {
@@ -37,6 +26,8 @@ void ch_proxy_free(struct ch_proxy *proxy)
     if (!proxy)
         return;
     ch_json_plan_free(proxy->request_plan);
+    ch_json_plan_free(proxy->estimate_plan);
+    ch_json_plan_free(proxy->media_plan);
     ch_usage_plans_free(proxy->usage_plans);
     ch_zfree(proxy);
 }
@@ -45,20 +36,21 @@ enum ch_err ch_proxy_loop_new(struct ch_proxy *proxy, struct ch_loop *loop,
                               struct ch_proxy_loop **pl_out, struct ch_why *why)
 {
     const struct ch_config *config = proxy->options.config;
+    const struct ch_upstream_settings settings =
+        ch_upstream_settings_of(config, proxy->options.upstream_tls);
     struct ch_proxy_loop *pl = ch_zcalloc(1, sizeof *pl);
     if (!pl)
         return CH_ERR_NOMEM;
     pl->proxy = proxy;
     pl->loop = loop;
+    pl->config = config;
     pl->index = ch_loop_index(loop);
     ch_buf_init(&pl->head_out, HEAD_OUT_MAX);
     ch_id_source_init(&pl->ids, pl->index, proxy->options.highest_id);
     ch_loop_set_write_stall_ms(loop, config->timeouts.write_stall);
     enum ch_err err = ch_vault_reader_new(proxy->options.vault, &pl->vault);
     if (!err)
-        err = ch_upstream_pool_new(loop, proxy->options.resolver, proxy->options.upstream_tls,
-                                   (unsigned)config->limits.upstream_idle, config->timeouts.connect,
-                                   &pl->pool);
+        err = ch_upstream_pool_new(loop, proxy->options.resolver, &settings, &pl->pool);
     if (err) {
         ch_proxy_loop_free(pl);
         return ch_why_set(why, err, "loop %u: out of memory", ch_loop_index(loop));
@@ -80,6 +72,15 @@ void ch_proxy_loop_free(struct ch_proxy_loop *pl)
     ch_vault_reader_free(pl->vault);
     ch_buf_fini(&pl->head_out);
     ch_zfree(pl);
+}
+
+void ch_proxy_loop_configure(struct ch_proxy_loop *pl, const struct ch_config *config,
+                             struct ch_tls *upstream_tls)
+{
+    const struct ch_upstream_settings settings = ch_upstream_settings_of(config, upstream_tls);
+    pl->config = config;
+    ch_loop_set_write_stall_ms(pl->loop, config->timeouts.write_stall);
+    ch_upstream_pool_set(pl->pool, &settings);
 }
 
 void ch_proxy_accept(struct ch_proxy_loop *pl, int fd, struct ch_tls *tls, const char *address)

@@ -5,11 +5,16 @@
 
 #include "net/upstream_pool.h"
 #include "proxy/registry.h"
+#include "scope.h"
+
+#include "domain/cidr.h"
+#include "domain/estimate.h"
 
 #include <stdatomic.h>
 
 // Immutable. Kept by exchanges beyond one turn, therefore counted.
 struct provider_record {
+    struct scope *scope;
     _Atomic int refs;
     bool enabled;
     struct ch_provider_row row;
@@ -25,10 +30,25 @@ struct provider_record {
     bool reasoning_is_outside; // xAI counts reasoning beside the output (wire.md §2)
 };
 
+// What few keys have; goes with its record. The texts are normalised and stand behind it.
+struct key_policy {
+    struct ch_span deny_models, model_map;
+    struct ch_cidr_list *allow_cidrs; // NULL: from everywhere
+    bool models_are_shadow, drains_on_abort;
+    int budget_status; // 0: as configured
+    struct ch_unknown_model_rule unknown_model;
+    int64_t previous_expires_at_ms; // of the secret that a rotation replaced; 0: none
+    unsigned char previous_salt[CH_WRAPPED_KEY_SALT], previous_hash[CH_WRAPPED_KEY_HASH];
+    char texts[];
+};
+
 // Immutable; used within one turn of a loop. One allocation; `data` holds the providers' ids, the
 // name and the model list, so that a million keys fit (design.md §9).
 struct key_record {
-    int64_t id, attribution_id, expires_at_ms;
+    int64_t id, expires_at_ms;
+    const struct attribution *attribution;
+    struct scope *scope;       // NULL: no budget or limit was ever set for this key
+    struct key_policy *policy; // NULL: it has nothing of this kind
     char public_id[CH_WRAPPED_KEY_ID];
     unsigned char salt[CH_WRAPPED_KEY_SALT], hash[CH_WRAPPED_KEY_HASH];
     uint8_t status, provider_count, name_len;
@@ -52,10 +72,33 @@ static inline struct ch_span key_record_models(const struct key_record *key)
     return (struct ch_span){name.ptr + name.len, key->models_len};
 }
 
+// The scopes that an exchange of this key with this provider falls under, most special first.
+// `attribution`: the key's own, or the one that the exchange was admitted with.
+#define SCOPES_MAX CH_BUDGET_SCOPES
+unsigned registry_scopes(const struct ch_registry *registry, const struct key_record *key,
+                         const struct attribution *attribution,
+                         const struct provider_record *provider, struct scope *out[SCOPES_MAX]);
+struct ch_learned *registry_learned(const struct ch_registry *registry);
+// Counts the changes of budgets: equal at both ends of an exchange, none has come or gone.
+unsigned registry_budget_epoch(const struct ch_registry *registry);
+// Tells of thresholds that were reached by an exchange admitted then.
+void registry_tell(const struct ch_registry *registry, const struct scope_budget *budget,
+                   const struct ch_budget_thresholds *fired, int64_t admitted_ms);
+// The dearest way in which `price` of the catalogue in force can bill; made at the first call for
+// it. NULL: it has none, or there is no memory.
+const struct ch_price_bound *registry_price_bound(const struct ch_registry *registry,
+                                                  const struct ch_price *price);
+
+// Whether bodies are captured of any key or team, and of this key.
+bool registry_captures_any(const struct ch_registry *registry);
+bool registry_captures(const struct key_record *key);
+
 // Finds by public id and compares the salted hash of `token` in constant time; an unknown id costs
-// the same work. NULL unless both fit. Says nothing about status or expiry.
+// the same work. NULL unless both fit. Says nothing about status or expiry. `is_previous_out`: by
+// the secret that a rotation replaced, whose grace is not over.
 const struct key_record *registry_verify(const struct ch_registry *registry,
-                                         struct ch_span public_id, struct ch_span token);
+                                         struct ch_span public_id, struct ch_span token,
+                                         bool *is_previous_out);
 const struct key_record *registry_find(const struct ch_registry *registry,
                                        struct ch_span public_id);
 // NULL when there is none with that id. Borrowed for the turn.

@@ -2,8 +2,14 @@
 // The answer comes back: head filtered, body given on as it arrives, observers reading along.
 #include "shared.h"
 
-#define INTERIM_MAX 16 // 1xx answers skipped before a final one (security.md §4.22)
-#define PARTS_MAX   12 // body spans gathered into one write, beside framing
+#include "domain/error_body.h"
+
+#define INTERIM_MAX 16    // 1xx answers skipped before a final one (security.md §4.22)
+#define DRAINS_MAX  64    // exchanges of a loop that go on without their clients
+#define DRAIN_MS    30000 // and for how long at most
+#define DRAIN_BYTES (16 * 1024 * 1024) // and up to which size of the answer
+#define EVENT_MAX   4096               // bytes of an event of our own
+#define PARTS_MAX   12                 // body spans gathered into one write, beside framing
 
 // ---- refusing what came
 
@@ -30,8 +36,21 @@ static void abort_client(struct exchange *x)
 
 // ---- the head
 
+// The provider's numbers are those of an account that many keys share; a key that has limits of its
+// own is told its own.
+static bool is_rate_field(struct ch_span name)
+{
+    struct ch_span prefixes[] = {CH_SPAN("x-ratelimit-"), CH_SPAN("anthropic-ratelimit-")};
+    for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++)
+        if (name.len > prefixes[i].len &&
+            ch_span_ieq((struct ch_span){name.ptr, prefixes[i].len}, prefixes[i]))
+            return true;
+    return false;
+}
+
 static bool passes(const struct exchange *x, const char *base, const struct ch_http1_field *field)
 {
+    struct ch_span name = ch_http1_name(base, field);
     switch (field->id) {
     case CH_FIELD_CONTENT_LENGTH:
     case CH_FIELD_TRANSFER_ENCODING:
@@ -61,7 +80,8 @@ static bool passes(const struct exchange *x, const char *base, const struct ch_h
     case CH_FIELD_IDEMPOTENCY_KEY:
     case CH_FIELD_X_GOOG_UPLOAD_URL:
     case CH_FIELD_OTHER:
-        return !ch_http1_is_connection_option(&x->response_head, base, ch_http1_name(base, field));
+        return !ch_http1_is_connection_option(&x->response_head, base, name) &&
+               !(x->policy.is_limited && is_rate_field(name));
     }
     return false;
 }
@@ -126,6 +146,8 @@ static enum ch_err build_head(struct exchange *x, const char *base, struct ch_bu
     if (!err)
         err = append_framing(x, out);
     if (!err)
+        err = policy_append_fields(x, out);
+    if (!err)
         err = ch_buf_append_span(out, CH_SPAN("x-chaperone-request-id: "));
     if (!err)
         err = ch_buf_append(out, id, CH_REQUEST_ID_TEXT - 1);
@@ -177,8 +199,9 @@ static void choose_observers(struct exchange *x, const char *base)
 static void choose_framing(struct exchange *x)
 {
     const struct ch_http1_head *head = &x->response_head;
-    bool has_known_length = head->framing == CH_FRAMING_NONE ||
-                            (head->framing == CH_FRAMING_LENGTH && !x->drops_usage_event);
+    bool has_known_length =
+        head->framing == CH_FRAMING_NONE ||
+        (head->framing == CH_FRAMING_LENGTH && !x->drops_usage_event && !x->filters_list);
     if (has_known_length)
         x->out_framing = OUT_LENGTH;
     else
@@ -232,6 +255,11 @@ static void gather_init(struct gather *g)
 // is gone, its end is on the way.
 static bool gather_flush(struct exchange *x, struct gather *g, struct ch_span head, bool is_last)
 {
+    if (x->is_drained) {
+        x->head_is_out = true;
+        gather_init(g);
+        return true;
+    }
     char size_line[20];
     struct ch_span tail = CH_SPAN("\r\n0\r\n\r\n");
     int first = 2;
@@ -259,19 +287,32 @@ static bool gather_flush(struct exchange *x, struct gather *g, struct ch_span he
     return err == CH_OK;
 }
 
+// Events that came in one read lie side by side, and go out as one part.
+static bool joins_last(const struct gather *g, struct ch_span payload)
+{
+    const struct iovec *last = &g->parts[g->count - 1];
+    return g->count > 2 && (const char *)last->iov_base + last->iov_len == payload.ptr;
+}
+
 static bool gather_add(struct exchange *x, struct gather *g, struct ch_span payload,
                        struct ch_span *head)
 {
     if (payload.len == 0)
         return true;
-    if (g->count - 2 == PARTS_MAX) {
+    bool joins = joins_last(g, payload);
+    if (!joins && g->count - 2 == PARTS_MAX) {
         if (!gather_flush(x, g, *head, false))
             return false;
         head->len = 0;
     }
-    g->parts[g->count++] = (struct iovec){(void *)(uintptr_t)payload.ptr, payload.len};
+    if (joins)
+        g->parts[g->count - 1].iov_len += payload.len;
+    else
+        g->parts[g->count++] = (struct iovec){(void *)(uintptr_t)payload.ptr, payload.len};
     g->payload += payload.len;
     x->response_bytes += (int64_t)payload.len;
+    if (x->capture)
+        capture_answer_bytes(x, payload);
     return true;
 }
 
@@ -391,12 +432,39 @@ static void observe(struct exchange *x, struct ch_span bytes)
     }
 }
 
+static bool ends_an_event(struct ch_span bytes)
+{
+    struct ch_span ends[] = {CH_SPAN("\n\n"), CH_SPAN("\r\n\r\n"), CH_SPAN("\r\r")};
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
+        if (ch_span_ends(bytes, ends[i]))
+            return true;
+    return false;
+}
+
+// The client waits for the whole list: nothing of it is the client's before all of it was read.
+static bool relay_list(struct exchange *x, struct gather *g, struct ch_span bytes, bool is_last,
+                       struct ch_span *head)
+{
+    if (listing_add(x, bytes) != CH_OK)
+        return false;
+    if (!is_last)
+        return true;
+    enum ch_err err = listing_finish(x);
+    if (err) {
+        exchange_warn(x, "model_list_unreadable", ch_err_name(err));
+        return false;
+    }
+    return gather_add(x, g, ch_buf_span(&x->held), head);
+}
+
 static bool relay_payload(struct exchange *x, struct gather *g, struct ch_span payload,
                           bool is_last, struct ch_span *head)
 {
     struct ch_span pass;
     if (echo_guard_filter(&x->echo, payload, is_last, &pass) != CH_OK)
         return false;
+    if (x->filters_list)
+        return relay_list(x, g, pass, is_last, head);
     if (x->drops_usage_event) {
         if (!relay_events_but_ours(x, g, pass, head) || (is_last && !release_last(x, g, head)))
             return false;
@@ -405,6 +473,8 @@ static bool relay_payload(struct exchange *x, struct gather *g, struct ch_span p
         if (!gather_add(x, g, pass, head))
             return false;
     }
+    if (x->policy.cuts && pass.len)
+        x->ends_at_event = x->held.len == 0 && ends_an_event(pass);
     if (pass.ptr != payload.ptr &&
         pass.len) { // it stands in the guard's buffer, which is used again
         if (!gather_flush(x, g, *head, false))
@@ -425,6 +495,52 @@ static void settle_answer(struct exchange *x)
         ch_usage_scan_end_document(&x->usage, CH_SPAN(""));
     x->response_state = RESPONSE_DONE;
     meter_settle(x, CH_END_DONE);
+}
+
+// ---- a budget that cuts
+
+// Between two events, once a budget of the exchange is spent.
+static bool is_to_be_cut(const struct exchange *x)
+{
+    return x->policy.cuts && x->is_sse && x->head_is_out && x->ends_at_event &&
+           policy_is_exhausted(x, meter_cost_so_far(x));
+}
+
+// The stream ends with the dialect's own error event (wire.md §3.1). What the provider would still
+// have sent is cancelled with its connection.
+static void cut_stream(struct exchange *x)
+{
+    struct gather g;
+    struct ch_buf event;
+    char id[CH_REQUEST_ID_TEXT];
+    ch_id_format(x->id, id);
+    struct ch_error_body error = {.status = 429,
+                                  .code = "budget_exceeded",
+                                  .message = CH_SPAN("Budget limit reached while the answer was "
+                                                     "being streamed: it ends here."),
+                                  .request_id = id,
+                                  .is_spend_limit = true};
+    ch_buf_init(&event, EVENT_MAX);
+    enum ch_err err = x->dialect == CH_DIALECT_ANTHROPIC
+                          ? ch_buf_append_span(&event, CH_SPAN("event: error\n"))
+                          : CH_OK;
+    if (!err)
+        err = ch_buf_append_span(&event, CH_SPAN("data: "));
+    if (!err)
+        err = ch_error_body_append(x->dialect, &error, &event);
+    if (!err)
+        err = ch_buf_append_span(&event, CH_SPAN("\n\n"));
+    gather_init(&g);
+    struct ch_span none = {0};
+    x->rule = "budget_exceeded";
+    meter_settle(x, CH_END_BUDGET);
+    bool is_out =
+        !err && gather_add(x, &g, ch_buf_span(&event), &none) && gather_flush(x, &g, none, true);
+    ch_buf_fini(&event);
+    if (is_out)
+        exchange_end(x, CH_END_BUDGET, x->wants_keep_alive);
+    else
+        abort_client(x);
 }
 
 // Relays what one read brought. Returns how many bytes it consumed.
@@ -466,7 +582,11 @@ static size_t relay_body(struct exchange *x, struct ch_span bytes, struct ch_spa
         exchange_end(x, CH_END_DONE, x->wants_keep_alive);
         return total;
     }
-    if (ch_peer_is_blocked(&x->client->peer))
+    if (is_to_be_cut(x)) {
+        cut_stream(x);
+        return bytes.len;
+    }
+    if (!x->is_drained && ch_peer_is_blocked(&x->client->peer))
         ch_peer_pause(&x->upstream->peer); // a slow reader stops the reading of its upstream
     return total;
 }
@@ -498,6 +618,8 @@ static size_t relay_head(struct exchange *x, struct ch_span bytes)
     if (refuse_by_status(x))
         return bytes.len;
     choose_observers(x, bytes.ptr);
+    if (x->capture)
+        capture_answer_head(x, bytes.ptr);
     choose_framing(x);
     if (build_head(x, bytes.ptr, &x->pl->head_out) != CH_OK) {
         refuse_answer(x, 502, "upstream_invalid", "The provider's response head is too large.",
@@ -511,12 +633,37 @@ static size_t relay_head(struct exchange *x, struct ch_span bytes)
     return size + relay_body(x, ch_span_sub(bytes, size), ch_buf_span(&x->pl->head_out));
 }
 
+bool relay_drains(struct exchange *x)
+{
+    struct ch_proxy_loop *pl = x->pl;
+    if (!x->policy.drains || !x->sent_ns || x->response_state == RESPONSE_DONE ||
+        pl->drain_count >= DRAINS_MAX)
+        return false;
+    x->is_drained = true;
+    pl->drain_count++;
+    x->drain_until_ns = ch_loop_now_ns(pl->loop) + DRAIN_MS * CH_NS_PER_MS;
+    ch_peer_set_deadline(&x->upstream->peer, x->drain_until_ns);
+    ch_peer_resume(&x->upstream->peer); // it may have waited for the client
+    return true;
+}
+
+static bool is_drained_enough(const struct exchange *x)
+{
+    return x->is_drained &&
+           (x->last_read_ns >= x->drain_until_ns || x->response_bytes > DRAIN_BYTES);
+}
+
 size_t relay_bytes(struct exchange *x, struct ch_span bytes)
 {
     x->last_read_ns = ch_loop_now_ns(x->pl->loop);
+    if (is_drained_enough(x)) {
+        exchange_end(x, CH_END_CLIENT_GONE, false);
+        return bytes.len;
+    }
     ch_peer_set_deadline(&x->upstream->peer,
-                         x->last_read_ns +
-                             x->pl->proxy->options.config->timeouts.upstream_idle * CH_NS_PER_MS);
+                         x->is_drained ? x->drain_until_ns
+                                       : x->last_read_ns +
+                                             x->pl->config->timeouts.upstream_idle * CH_NS_PER_MS);
     if (x->response_state == RESPONSE_BODY)
         return relay_body(x, bytes, (struct ch_span){0});
     size_t total = 0, used = 1;
@@ -555,6 +702,27 @@ static void finish_at_close(struct exchange *x)
         abort_client(x);
 }
 
+// What the operator has to decide on was logged where it was found, once a minute. True when it was
+// such a thing (the exchange is over).
+static bool refuse_by_fault(struct exchange *x)
+{
+    struct denial denial = {.status = 502};
+    switch (x->upstream->fault) {
+    case CH_UPSTREAM_NO_FAULT:
+        return false;
+    case CH_UPSTREAM_ADDRESS_REFUSED:
+        denial.code = "provider_address_refused";
+        denial.message = "The provider's address is not one that may be connected to.";
+        break;
+    case CH_UPSTREAM_PIN_MISMATCH:
+        denial.code = "provider_pin_mismatch";
+        denial.message = "The provider's server does not have the public key that it must have.";
+        break;
+    }
+    respond_denial(x, &denial, CH_END_UPSTREAM_REFUSED);
+    return true;
+}
+
 void relay_upstream_end(struct exchange *x, enum ch_peer_end end)
 {
     bool has_answer = x->head_is_out;
@@ -575,11 +743,15 @@ void relay_upstream_end(struct exchange *x, enum ch_peer_end end)
                       CH_END_TIMEOUT);
         return;
     case CH_PEER_TLS:
+        if (refuse_by_fault(x))
+            return;
         refuse_answer(x, 502, "upstream_tls_failed",
                       "No trusted TLS connection to the provider could be made.",
                       CH_END_UPSTREAM_REFUSED);
         return;
     case CH_PEER_REFUSED:
+        if (refuse_by_fault(x))
+            return;
         refuse_answer(x, 502, "upstream_unreachable", "The provider cannot be reached.",
                       CH_END_UPSTREAM_REFUSED);
         return;

@@ -7,14 +7,15 @@
 
 #include <stdio.h>
 
-#define BODY_MAX 4096
+#define BODY_MAX (16 * 1024)
 
 struct answer {
     int status;
     const char *content_type;
     struct ch_span body;
-    const char *code;  // x-chaperone-error, NULL: none
-    int retry_after_s; // 0: none
+    const char *code;   // x-chaperone-error, NULL: none
+    const char *fields; // whole lines, NULL: none
+    int retry_after_s;  // 0: none
     bool closes;
 };
 
@@ -32,6 +33,8 @@ static enum ch_err build_head(const struct answer *answer, int64_t id, struct ch
         err = ch_buf_append_format(out, "x-chaperone-error: %s\r\n", answer->code);
     if (!err && answer->retry_after_s)
         err = ch_buf_append_format(out, "Retry-After: %d\r\n", answer->retry_after_s);
+    if (!err && answer->fields)
+        err = ch_buf_append_span(out, ch_span_of(answer->fields));
     if (!err && answer->closes)
         err = ch_buf_append_span(out, CH_SPAN("Connection: close\r\n"));
     if (!err)
@@ -73,10 +76,13 @@ void respond_denial(struct exchange *x, const struct denial *denial, enum ch_end
     struct ch_error_body error = {.status = denial->status,
                                   .code = denial->code,
                                   .message = ch_span_of(denial->message),
-                                  .request_id = id};
+                                  .request_id = id,
+                                  .is_spend_limit = denial->is_spend_limit,
+                                  .retry_after_ms = denial->retry_after_ms};
     struct answer answer = {.status = denial->status,
                             .content_type = "application/json",
                             .code = denial->code,
+                            .fields = denial->fields,
                             .retry_after_s = denial->retry_after_s,
                             .closes = denial->closes || !request_is_read(x) ||
                                       !is_served_method(x) || !x->wants_keep_alive ||
@@ -85,6 +91,7 @@ void respond_denial(struct exchange *x, const struct denial *denial, enum ch_end
         answer.body = ch_buf_span(&body);
     x->status = denial->status;
     x->rule = denial->code;
+    x->was_refused = true;
     atomic_fetch_add_explicit(&x->pl->denied_count, 1, memory_order_relaxed);
     send_answer(x, &answer);
     ch_buf_fini(&body);
@@ -136,21 +143,113 @@ static enum ch_err append_member(struct ch_buf *out, const char *name, struct ch
     return err;
 }
 
-// The caller's own limits. Budgets and rates join here as they come to keys.
+// An instant, or null for INT64_MAX: never.
+static enum ch_err append_time(struct ch_buf *out, const char *name, int64_t at_ms)
+{
+    char text[25];
+    if (at_ms == INT64_MAX)
+        return ch_buf_append_format(out, "\"%s\":null", name);
+    ch_clock_format_utc(at_ms, text);
+    return ch_buf_append_format(out, "\"%s\":\"%s\"", name, text);
+}
+
+static enum ch_err append_money(struct ch_buf *out, const char *name, int64_t nano_usd)
+{
+    char text[CH_MONEY_TEXT];
+    ch_money_format(nano_usd, text);
+    return ch_buf_append_format(out, "\"%s\":\"%s\",", name, text);
+}
+
+static enum ch_err append_budget(struct ch_buf *out, const struct scope_budget *budget)
+{
+    struct ch_budget_view view = ch_budget_look(budget->budget, ch_clock_wall_ms());
+    enum ch_err err = ch_buf_append_format(
+        out, "{\"scope\":\"%s\",\"period\":\"%s\",\"mode\":\"%s\",",
+        ch_budget_scope_name(budget->scope), ch_budget_period_name(budget->period),
+        ch_budget_mode_name(atomic_load_explicit(&budget->mode, memory_order_relaxed)));
+    if (!err)
+        err = append_money(out, "limit_usd", view.terms.cap_nano_usd);
+    if (!err)
+        err = append_money(out, "spent_usd", view.spent_nano_usd);
+    if (!err)
+        err = append_money(out, "reserved_usd", view.reserved_nano_usd);
+    if (!err)
+        err = append_time(out, "resets_at", view.interval.end_ms);
+    return err ? err : ch_buf_append(out, "}", 1);
+}
+
+// Budgets of the key and of those it belongs to; what a provider or everybody may spend is not the
+// caller's business.
+static enum ch_err append_budgets(struct ch_buf *out, const struct key_record *key)
+{
+    const struct scope *scopes[] = {key->scope, key->attribution->team, key->attribution->project};
+    const char *comma = "";
+    enum ch_err err = ch_buf_append_span(out, CH_SPAN("\"budgets\":["));
+    for (size_t i = 0; i < sizeof scopes / sizeof *scopes; i++) {
+        const struct scope_terms *terms = scope_terms(scopes[i]);
+        for (unsigned b = 0; !err && terms && b < terms->budget_count; b++) {
+            err = ch_buf_append_span(out, ch_span_of(comma));
+            if (!err)
+                err = append_budget(out, terms->budgets[b]);
+            comma = ",";
+        }
+    }
+    return err ? err : ch_buf_append_span(out, CH_SPAN("],"));
+}
+
+static enum ch_err append_limit(struct ch_buf *out, const struct scope *scope,
+                                const struct scope_terms *terms, enum ch_rate_kind kind)
+{
+    struct ch_rate_view view =
+        ch_rate_limit_look(&scope->counters, &terms->limits, kind, ch_clock_mono_ns());
+    return ch_buf_append_format(out,
+                                "{\"scope\":\"%s\",\"limit\":\"%s\",\"value\":%lld,"
+                                "\"remaining\":%lld,\"reset_ms\":%lld}",
+                                ch_budget_scope_name(scope->kind), ch_rate_kind_name(kind),
+                                (long long)view.limit, (long long)view.remaining,
+                                (long long)view.reset_ms);
+}
+
+static enum ch_err append_limits(struct ch_buf *out, const struct key_record *key)
+{
+    const struct scope *scopes[] = {key->scope, key->attribution->team};
+    const char *comma = "";
+    enum ch_err err = ch_buf_append_span(out, CH_SPAN("\"limits\":["));
+    for (size_t i = 0; i < sizeof scopes / sizeof *scopes; i++) {
+        const struct scope_terms *terms = scope_terms(scopes[i]);
+        for (int kind = 0; !err && terms && kind < CH_RATE_KINDS; kind++) {
+            if (terms->limits.limit[kind] <= 0)
+                continue;
+            err = ch_buf_append_span(out, ch_span_of(comma));
+            if (!err)
+                err = append_limit(out, scopes[i], terms, (enum ch_rate_kind)kind);
+            comma = ",";
+        }
+    }
+    return err ? err : ch_buf_append_span(out, CH_SPAN("],"));
+}
+
+// What the caller may do, what it has spent, and when that starts anew.
 static enum ch_err append_key(struct ch_buf *out, const struct key_record *key)
 {
-    char expires[25];
+    struct ch_span denied = key->policy ? key->policy->deny_models : CH_SPAN("");
+    struct ch_span map = key->policy ? key->policy->model_map : CH_SPAN("");
     enum ch_err err = ch_buf_append_span(out, CH_SPAN("{\"schema\":\"chaperone.own_key/1\","));
     if (!err)
         err = append_member(out, "name", key_record_name(key));
     if (!err)
         err = append_member(out, "models", key_record_models(key));
-    if (err)
-        return err;
-    if (!key->expires_at_ms)
-        return ch_buf_append_span(out, CH_SPAN("\"expires_at\":null}\n"));
-    ch_clock_format_utc(key->expires_at_ms, expires);
-    return ch_buf_append_format(out, "\"expires_at\":\"%s\"}\n", expires);
+    if (!err)
+        err = append_member(out, "deny_models", denied);
+    if (!err)
+        err = append_member(out, "model_map", map);
+    if (!err)
+        err = append_budgets(out, key);
+    if (!err)
+        err = append_limits(out, key);
+    if (!err)
+        err = append_time(out, "expires_at", key->expires_at_ms ? key->expires_at_ms : INT64_MAX);
+    return err ? err : ch_buf_append_span(out, CH_SPAN("}\n"));
 }
 
 static void answer_own_key(struct exchange *x)

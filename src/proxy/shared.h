@@ -3,11 +3,13 @@
 // equipment.
 //
 // The path of one exchange reads in the order of the files: client.c (bytes in), gate.c (who, what,
-// may it), forward.c (the request goes upstream), relay.c (the answer comes back), meter.c (what it
-// cost), exchange.c (begin and end). respond.c writes the answers that are our own.
+// may it; facts.c says what a body holds, policy.c what may be spent), forward.c (the request goes
+// upstream), relay.c (the answer comes back), meter.c (what it cost), exchange.c (begin and end).
+// respond.c writes the answers that are our own.
 #ifndef CH_PROXY_SHARED_H
 #define CH_PROXY_SHARED_H
 
+#include "proxy/capture.h"
 #include "proxy/proxy.h"
 
 #include "echo.h"
@@ -15,12 +17,15 @@
 
 #include "base/clock.h"
 #include "base/id.h"
+#include "domain/media.h"
+#include "domain/model_rule.h"
 #include "domain/route.h"
 #include "net/listener.h"
 #include "net/upstream_pool.h"
 #include "store/usage_journal.h"
 #include "wire/http1.h"
 #include "wire/json_scan.h"
+#include "wire/multipart.h"
 #include "wire/sse.h"
 #include "wire/url.h"
 #include "wire/usage_scan.h"
@@ -32,21 +37,25 @@
     (CH_HTTP1_HEAD_MAX + 8 * 1024) // bytes of a head we write: theirs and our additions
 #define HELD_MAX (64 * 1024) // bytes of an event held back until it is known not to be ours to drop
 
-// Paths looked for in a request body; the order is the index the scanner reports.
-enum request_path {
-    PATH_MODEL,
-    PATH_STREAM,
-    PATH_SERVICE_TIER,
-    PATH_STREAM_OPTIONS,
-    PATH_INCLUDE_USAGE,
-    PATH_MODELS,         // OpenRouter's list of fallbacks
-    PATH_BACKGROUND,     // a response that is paid for later
-    PATH_REQUESTS_MODEL, // Gemini batchEmbedContents repeats the path's model
-    REQUEST_PATHS,
-};
-
 // What the body said. Offsets are into the decoded body.
 struct request_facts {
+    // for the estimate; looked for only where a budget or a limit asks
+    int64_t max_output; // 1 + the most tokens asked for; 0: not said
+    int64_t choices, prompts;
+    bool refers_to_content, has_tools, may_search;
+    uint8_t tier_len;
+    char tier[16];
+
+    // of images, transcriptions and speech
+    struct ch_media_ask ask;
+    uint64_t input_at, input_end; // of the text to be spoken, quotes included
+    unsigned media_seen;          // bit per member of theirs
+    bool streams_speech;
+
+    bool repeats_model;           // beside the path
+    uint64_t model_at, model_end; // of the value of model, in JSON with its quotes
+    uint8_t nested_model_len;     // of a model further inside that the key may not use; 0: none
+    char nested_model[CH_MODEL_TEXT + 1];
     char model[CH_MODEL_TEXT + 1];
     size_t model_len;
     bool has_model, model_is_bad;
@@ -77,6 +86,33 @@ enum response_state {
 
 struct client;
 struct exchange;
+
+#define CLAIMS_MAX 2 // keys and teams have rate limits
+#define HOLDS_MAX  (SCOPES_MAX * CH_BUDGET_PERIODS)
+
+// What an exchange was admitted with; policy.c alone changes it. The arrays are not initialised.
+struct policy_state {
+    unsigned epoch; // of the budgets, at admission
+    const struct attribution *attribution; // likewise: whose budgets it falls under
+    uint8_t hold_count, claim_count;
+    bool is_estimated, is_limited, cuts;
+    bool drains;                            // goes on without its client, to learn what it used
+    uint8_t model_sent_len;                 // 0: the one that was asked for
+    char model_sent[CH_MODEL_NAME_MAX + 3]; // without quotes
+    struct ch_unknown_model_rule ceiling;   // by which a model without a price is priced
+    uint64_t model;                         // as ch_learned_model names the one sent
+    int64_t choices, tokens, reserved_nano_usd;
+    struct ch_rate_claim claims[CLAIMS_MAX];
+    struct ch_budget_hold holds[HOLDS_MAX];
+    struct scope_budget *held[HOLDS_MAX]; // what each hold is of
+};
+
+// A place in the body where other bytes go upstream.
+struct splice {
+    size_t at, end; // of what is replaced
+    struct ch_span insert;
+};
+#define SPLICES_MAX 2 // the model, and the asking for usage
 
 // How body bytes are framed towards the client.
 enum out_framing {
@@ -115,11 +151,12 @@ struct exchange {
         request; // [head][decoded body] when they did not come, or could not go, in one piece
     struct ch_span body;
     size_t body_got;
-    bool body_is_json, body_failed;
-    // splice: `insert` replaces body[splice_at, splice_end)
-    size_t splice_at, splice_end;
-    struct ch_span insert;
-    size_t upstream_sent, upstream_total; // body bytes with the splice
+    bool body_is_json, body_is_form, body_failed;
+    struct splice splices[SPLICES_MAX]; // in the order of the body, apart from each other
+    unsigned splice_count;
+    char quoted_model[CH_MODEL_NAME_MAX + 3]; // what a splice inserts for the model
+    size_t path_model_at, path_model_len;     // in `suffix`, where the model stands in the path
+    size_t upstream_sent, upstream_total;     // body bytes with the splices
 
     // response
     enum response_state response_state;
@@ -133,6 +170,8 @@ struct exchange {
     bool block_has_data; // the event being read has data
     bool lf_is_due;      // the last event ended with a CR; its LF may still come
     bool last_was_dropped;
+    bool filters_list;  // the answer is a list of models that the key sees a part of
+    bool ends_at_event; // what was given on so far ends where an event ends
     bool observes, is_sse, drops_usage_event, event_is_released, was_dropped;
     struct ch_sse sse;
     struct ch_buf held; // the front of an event that may be ours to drop
@@ -141,14 +180,24 @@ struct exchange {
     char upstream_id[CH_RECORD_UPSTREAM_ID + 1];
     char user_agent[CH_RECORD_AGENT + 1];
 
+    struct ch_capture *capture; // of its bodies; NULL: they are not captured
+
     // accounting
     bool has_slot, is_settled;
+    bool is_drained; // the client is gone, the answer is read for its usage alone
+    int64_t drain_until_ns;
     uint32_t slot;
-    const char *rule;  // the code of a denial or failure, NULL: none
+    const char *rule;  // the code of a denial or failure, or "shadow:" and what would have been one
+    bool was_refused;  // `rule` is the former
     int interim_count; // 1xx answers skipped
 
-    // Large and initialised by their own functions: everything above is zeroed at begin.
-    struct ch_json_scan json;
+    // Large and initialised by their own functions: everything above is zeroed at begin, of the
+    // policy what stands before its arrays.
+    struct policy_state policy;
+    union {
+        struct ch_json_scan json; // of the request, as body_is_json and body_is_form say
+        struct ch_multipart form;
+    };
     struct ch_usage_scan usage;
     struct ch_http1_head head;
     struct ch_http1_head response_head;
@@ -162,6 +211,7 @@ struct remembered_key {
     unsigned char digest[REMEMBERED_DIGEST];
     char public_id[CH_WRAPPED_KEY_ID];
     unsigned char hash[CH_WRAPPED_KEY_HASH];
+    bool is_previous; // by the secret that a rotation replaced
 };
 
 struct client {
@@ -179,7 +229,9 @@ struct client {
 
 struct ch_proxy {
     struct ch_proxy_options options;
-    struct ch_json_plan *request_plan;
+    struct ch_json_plan *request_plan;  // what every request is asked for
+    struct ch_json_plan *estimate_plan; // and beyond it what an estimate needs
+    struct ch_json_plan *media_plan;    // and beyond it what media are billed by
     struct ch_usage_plans *usage_plans;
     unsigned char digest_key[crypto_shorthash_siphashx24_KEYBYTES]; // of remembered keys
     _Atomic int64_t client_count; // connections of clients, all loops
@@ -188,6 +240,7 @@ struct ch_proxy {
 struct ch_proxy_loop {
     struct ch_proxy *proxy;
     struct ch_loop *loop;
+    const struct ch_config *config; // in force here: a reload replaces it between two turns
     unsigned index;
     struct ch_upstream_pool *pool;
     struct ch_vault_reader *vault;
@@ -195,6 +248,7 @@ struct ch_proxy_loop {
     struct client *clients;
     struct exchange *free_exchanges;
     unsigned free_count;
+    unsigned drain_count;   // exchanges that go on without their client
     struct ch_buf head_out; // a head being built; wiped after every use
     bool is_draining;
     int64_t last_warn_ns, warns_dropped;
@@ -220,9 +274,46 @@ void exchange_warn(struct exchange *x, const char *event, const char *detail);
 // ---- gate.c: each returns false after it has answered the client
 bool gate_head(struct exchange *x);
 bool gate_request(struct exchange *x);
-bool gate_scan_value(void *arg, const struct ch_json_value *value);
 // The valid key of a request to one of our own paths, or NULL (not answered).
 const struct key_record *gate_own_key(struct exchange *x);
+
+// ---- facts.c
+enum ch_err facts_plans_new(struct ch_proxy *proxy) CH_MUST_USE;
+// Looks for facts in the body from here on: JSON, or a form.
+void facts_begin(struct exchange *x, bool for_estimate);
+void facts_begin_form(struct exchange *x, struct ch_span boundary);
+void facts_take(struct exchange *x, struct ch_span piece); // an error shows in body_failed
+void facts_finish(struct exchange *x);                     // the body is whole and well-formed
+bool facts_are_of_media(const struct exchange *x);         // an image, transcription or speech
+
+// ---- policy.c: those that give a bool return false after they have answered the client
+bool policy_needs_facts(const struct exchange *x, const struct key_record *key);
+// Maps the model and checks the one that will be sent.
+bool policy_check_model(struct exchange *x, const struct key_record *key);
+bool policy_allows_model(const struct key_record *key, struct ch_span model);
+bool policy_has_model_lists(const struct key_record *key);
+struct ch_span policy_model_sent(const struct exchange *x); // "" where there is none
+// Reserves on every budget and takes from every limit, or refuses.
+bool policy_admit(struct exchange *x, const struct key_record *key);
+void policy_settle(struct exchange *x, const struct ch_usage_record *record);
+void policy_cancel(struct exchange *x); // nothing was sent
+// `usage` may be NULL. NULL: no price is known.
+const struct ch_price *policy_find_price(const struct exchange *x, struct ch_span model,
+                                         const struct ch_usage *usage);
+// Input and output; a sum that overflows stays at the largest number.
+int64_t policy_all_tokens(const struct ch_usage *usage);
+int64_t policy_ceiling_cost(const struct ch_unknown_model_rule *rule, const struct ch_usage *usage);
+// Whether a budget that cuts streams is spent, with what this exchange has cost so far.
+bool policy_is_exhausted(const struct exchange *x, int64_t cost_so_far);
+// Fields of the answer: a budget that is nearly spent, the key's own rate limits.
+enum ch_err policy_append_fields(const struct exchange *x, struct ch_buf *out) CH_MUST_USE;
+
+// ---- listing.c
+bool listing_is_filtered(const struct exchange *x, const struct key_record *key);
+bool listing_shows(const struct key_record *key, struct ch_span model);
+// Gathers the provider's list in `held`, which listing_finish replaces by what the key may see.
+enum ch_err listing_add(struct exchange *x, struct ch_span bytes) CH_MUST_USE;
+enum ch_err listing_finish(struct exchange *x) CH_MUST_USE;
 
 // ---- forward.c
 void forward_start(struct exchange *x);
@@ -237,8 +328,18 @@ extern const struct ch_peer_handler forward_handler;
 size_t relay_bytes(struct exchange *x, struct ch_span bytes);
 void relay_upstream_end(struct exchange *x, enum ch_peer_end end);
 void relay_client_writable(struct exchange *x);
+// The client has gone. True: the answer is read on without it, and the exchange ends by itself.
+bool relay_drains(struct exchange *x);
+
+// ---- capture.c: all but the first are for an exchange that is captured
+void capture_begin(struct exchange *x); // the request is whole and goes upstream
+void capture_answer_head(struct exchange *x, const char *base);
+void capture_answer_bytes(struct exchange *x, struct ch_span bytes); // on their way to the client
+void capture_end(struct exchange *x);                                // after settlement
 
 // ---- meter.c
+bool meter_states_output(enum ch_usage_form form);   // else it has input alone
+int64_t meter_cost_so_far(const struct exchange *x); // of what was seen until now
 void meter_settle(struct exchange *x, enum ch_end_reason reason);
 
 // ---- respond.c
@@ -246,8 +347,11 @@ struct denial {
     int status;
     const char *code;
     const char *message;
-    int retry_after_s; // 0: none
-    bool closes;       // the connection cannot be trusted, or holds an unread body
+    int retry_after_s;      // 0: none
+    int64_t retry_after_ms; // 0: none; for a dialect that has it in the body
+    const char *fields;     // more lines of the head, each with its CRLF; NULL: none
+    bool is_spend_limit;    // the dialect's words for it
+    bool closes;            // the connection cannot be trusted, or holds an unread body
 };
 // Answers and ends the exchange with `reason`.
 void respond_denial(struct exchange *x, const struct denial *denial, enum ch_end_reason reason);
