@@ -37,6 +37,7 @@ struct ch_cli_option {
     bool is_secret;     // one of the ways to give the command's secret
     bool is_local;      // for the command itself, not for the operation
     bool is_negation;   // a flag that sets its member to false
+    bool can_be_empty;  // an empty value clears what was set before
 };
 
 #define CH_CLI_POSITIONALS_MAX 2
@@ -59,6 +60,7 @@ enum ch_cli_format {
     CH_CLI_AS_SECONDS, // a duration, shown as "3d 4h"
     CH_CLI_AS_BYTES,
     CH_CLI_AS_YESNO,
+    CH_CLI_AS_BUDGETS, // a list of them, in a few words each
 };
 
 // How one member of an answer is shown. TSV has every column under its member's name; a table leaves out the

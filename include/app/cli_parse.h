@@ -26,6 +26,7 @@ struct ch_cli_call {
     struct ch_cli_value values[CH_CLI_VALUES_MAX];
     size_t value_count;
     const char *config; // --config
+    const char *admin, *admin_token_file, *admin_ca;
     enum ch_cli_output output;
     bool wants_help, is_quiet, is_daemon_only;
 };

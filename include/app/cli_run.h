@@ -13,10 +13,11 @@ struct ch_cli {
     int in, out, err; // descriptors
     bool in_is_terminal, out_is_terminal, err_is_terminal;
     // private
-    bool has_config;
+    bool has_config, config_is_found; // found: nobody named it
     struct ch_config config;
     char config_path[CH_CONFIG_PATH];
     struct ch_secret *master_key; // read, and not used yet: a variable that held it is gone
+    struct ch_secret *admin_token; // of --admin, once it was read
     struct ch_cli_direct *direct; // NULL while the daemon is used
 };
 
@@ -46,15 +47,21 @@ int ch_cli_show(struct ch_cli *cli, const struct ch_cli_call *call, const json_t
 // The default handler: gather, ask, show.
 int ch_cli_run_operation(struct ch_cli *cli, const struct ch_cli_call *call);
 
-// The handlers with code of their own (src/app/cli_commands.c, cli_price.c).
+// The handlers with code of their own (src/app/cli_commands.c, cli_price.c, cli_audit.c).
 int ch_cli_run_init(struct ch_cli *cli, const struct ch_cli_call *call);
 int ch_cli_run_serve(struct ch_cli *cli, const struct ch_cli_call *call);
 int ch_cli_run_check(struct ch_cli *cli, const struct ch_cli_call *call);
 int ch_cli_run_version(struct ch_cli *cli, const struct ch_cli_call *call);
-int ch_cli_run_key_create(struct ch_cli *cli, const struct ch_cli_call *call);
+int ch_cli_run_key_create(struct ch_cli *cli, const struct ch_cli_call *call); // and key rotate
+int ch_cli_run_key_explain(struct ch_cli *cli, const struct ch_cli_call *call);
 int ch_cli_run_verdict(struct ch_cli *cli, const struct ch_cli_call *call); // key verify, provider test
+int ch_cli_run_usage_show(struct ch_cli *cli, const struct ch_cli_call *call);
 int ch_cli_run_usage_tail(struct ch_cli *cli, const struct ch_cli_call *call);
+int ch_cli_run_price_list(struct ch_cli *cli, const struct ch_cli_call *call);
 int ch_cli_run_price_import(struct ch_cli *cli, const struct ch_cli_call *call);
+int ch_cli_run_audit_verify(struct ch_cli *cli, const struct ch_cli_call *call);
+int ch_cli_run_audit_export(struct ch_cli *cli, const struct ch_cli_call *call);
+int ch_cli_run_token_create(struct ch_cli *cli, const struct ch_cli_call *call);
 int ch_cli_run_env(struct ch_cli *cli, const struct ch_cli_call *call);
 int ch_cli_run_completion(struct ch_cli *cli, const struct ch_cli_call *call);
 int ch_cli_run_sandbox(struct ch_cli *cli, const struct ch_cli_call *call);

@@ -12,6 +12,7 @@
 struct ch_cli_secret_source {
     bool from_stdin;
     const char *file;        // 0600 or stricter, or a pipe
+    const char *file_option; // what a fault calls it; NULL: --secret-file
     const char *environment; // the variable is wiped and unset after reading
     const char *prompt;      // used when none of the others is set
     int in, err;             // descriptors

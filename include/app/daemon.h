@@ -5,8 +5,9 @@
 
 #include "domain/config.h"
 
-// Serves until SIGTERM or SIGINT, then drains and returns. On an error the sentence in `why` is for the operator.
-enum ch_err ch_daemon_run(const struct ch_config *config, const char *config_path,
+// Serves until SIGTERM or SIGINT, then drains and returns. SIGHUP and the operation `reload` read the file
+// anew (`is_found`: as one that nobody named). On an error the sentence in `why` is for the operator.
+enum ch_err ch_daemon_run(const struct ch_config *config, const char *config_path, bool is_found,
                           struct ch_why *why) CH_MUST_USE;
 // `chaperone check`: opens and proves everything `serve` would need, without listening or writing. One line per
 // thing checked goes to `report_out`.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The catalogue that a process starts with: the newest imported one, else the configured file, else the one
-// built in (conf/prices.json). Used by the daemon and by direct mode.
+// built in (conf/prices.json), with the contract prices of the store over it. Used by the daemon and by direct
+// mode.
 #ifndef CH_APP_PRICES_H
 #define CH_APP_PRICES_H
 

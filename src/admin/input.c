@@ -2,13 +2,15 @@
 #include "input.h"
 
 #include "base/clock.h"
+#include "base/money.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#define TAGS_COUNT_MAX 64  // tags of a key
-#define TAG_VALUE_MAX  128 // bytes
+#define TAGS_COUNT_MAX 64                     // tags of a key
+#define TAG_VALUE_MAX  128                    // bytes
+#define LIMIT_MAX      INT64_C(1000000000000) // requests or tokens a minute
 
 void ch_input_init(struct ch_input *input, const json_t *arguments, struct ch_why *why)
 {
@@ -226,4 +228,137 @@ void ch_input_tags(struct ch_input *input, const char *member, char out[CH_TAGS_
         }
         at += (size_t)len;
     }
+}
+
+// ---- policies
+
+bool ch_input_has(const struct ch_input *input, const char *member)
+{
+    return !input->err && json_object_get(input->arguments, member) != NULL;
+}
+
+static void join(struct ch_input *input, const char *member, const json_t *value,
+                 struct ch_buf *out)
+{
+    if (!json_is_string(value) || strlen(json_string_value(value)) != json_string_length(value)) {
+        ch_input_fail(input, "%s must be text", flag_of(member).text);
+        return;
+    }
+    if ((out->len && ch_buf_append(out, ",", 1)) ||
+        ch_buf_append(out, json_string_value(value), json_string_length(value)))
+        ch_input_fail(input, "%s is longer than %zu bytes", flag_of(member).text, out->max);
+}
+
+bool ch_input_joined(struct ch_input *input, const char *member, struct ch_buf *out)
+{
+    size_t index;
+    json_t *item, *value = input->err ? NULL : json_object_get(input->arguments, member);
+    if (!value)
+        return false;
+    if (!json_is_array(value))
+        join(input, member, value, out);
+    json_array_foreach(value, index, item)
+    {
+        if (!input->err)
+            join(input, member, item, out);
+    }
+    return !input->err;
+}
+
+bool ch_input_limit(struct ch_input *input, const char *member, int64_t *limit_out)
+{
+    const json_t *value = input->err ? NULL : json_object_get(input->arguments, member);
+    if (!value)
+        return false;
+    bool is_none = json_is_string(value) && json_string_length(value) == 0;
+    int64_t limit = is_none ? 0 : ch_input_int(input, member, 0, LIMIT_MAX, 0);
+    if (!input->err)
+        *limit_out = limit;
+    return !input->err;
+}
+
+// "IN/OUT".
+static bool parse_ceiling(struct ch_span text, struct ch_unknown_model_rule *rule)
+{
+    const char *slash = memchr(text.ptr, '/', text.len);
+    if (!slash)
+        return false;
+    struct ch_span input = {text.ptr, (size_t)(slash - text.ptr)};
+    return !ch_money_parse_nano(input, &rule->input_nano_usd) &&
+           !ch_money_parse_nano(ch_span_sub(text, input.len + 1), &rule->output_nano_usd);
+}
+
+bool ch_input_unknown_model(struct ch_input *input, const char *member,
+                            struct ch_unknown_model_rule *rule_out)
+{
+    const struct ch_span ceiling = CH_SPAN("ceiling:");
+    struct ch_unknown_model_rule rule = {.choice = CH_UNKNOWN_MODEL_CEILING};
+    struct ch_span text = ch_span_of(ch_input_string(input, member, false));
+    if (!text.ptr)
+        return false;
+    bool is_valid = ch_span_starts(text, ceiling)
+                        ? parse_ceiling(ch_span_sub(text, ceiling.len), &rule)
+                        : !ch_unknown_model_parse(text, &rule.choice) &&
+                              rule.choice != CH_UNKNOWN_MODEL_CEILING;
+    if (is_valid)
+        *rule_out = rule;
+    else
+        ch_input_fail(input,
+                      "%s takes deny, flag or ceiling:IN/OUT, the USD for a million tokens of "
+                      "input and of output, such as ceiling:15/75",
+                      flag_of(member).text);
+    return is_valid;
+}
+
+// The place of `word` in `words`; -1 where it has none.
+static int place_of(struct ch_span word, const char *words)
+{
+    for (int place = 0; *words; place++) {
+        size_t len = strcspn(words, " ");
+        if (ch_span_eq(word, (struct ch_span){words, len}))
+            return place;
+        words += len + (words[len] == ' ');
+    }
+    return -1;
+}
+
+bool ch_input_words(struct ch_input *input, const char *member, const char *words,
+                    unsigned *bits_out)
+{
+    unsigned bits = 0;
+    struct ch_span rest = ch_span_of(ch_input_string(input, member, false));
+    if (!rest.ptr)
+        return false;
+    while (rest.len) {
+        const char *comma = memchr(rest.ptr, ',', rest.len);
+        struct ch_span word = {rest.ptr, comma ? (size_t)(comma - rest.ptr) : rest.len};
+        rest = ch_span_sub(rest, word.len + (comma != NULL));
+        int place = place_of(ch_span_trim(word), words);
+        if (place < 0) {
+            ch_input_fail(input, "%s takes one or more of: %s", flag_of(member).text, words);
+            return false;
+        }
+        bits |= 1u << place;
+    }
+    *bits_out = bits;
+    return true;
+}
+
+bool ch_input_scope(struct ch_input *input, const char *member, enum ch_budget_scope *scope_out,
+                    char subject_out[CH_NAME_MAX + 1])
+{
+    struct ch_span text = ch_span_of(ch_input_string(input, member, false));
+    if (!text.ptr)
+        return false;
+    const char *colon = memchr(text.ptr, ':', text.len);
+    struct ch_span kind = {text.ptr, colon ? (size_t)(colon - text.ptr) : text.len};
+    struct ch_span subject = ch_span_sub(text, colon ? kind.len + 1 : kind.len);
+    bool is_valid = !ch_budget_scope_parse(kind, scope_out) &&
+                    (*scope_out == CH_BUDGET_OF_ALL ? !colon : ch_name_is_valid(subject));
+    if (is_valid)
+        ch_span_copy(subject, subject_out, CH_NAME_MAX + 1);
+    else
+        ch_input_fail(input,
+                      "SCOPE is one of key:NAME, team:NAME, project:NAME, provider:NAME and all");
+    return is_valid;
 }

@@ -1,70 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "input.h"
-#include "routes.h"
+#include "key_options.h"
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "domain/model_rule.h"
 #include "domain/wrapped_key.h"
-
-#include <stdio.h>
 
 #define LIST_DEFAULT 1000   // keys of one answer unless --limit says otherwise
 #define LIST_MAX     100000 // about 60 MB of JSON
-
-static bool is_expired(const struct ch_key_row *row)
-{
-    return row->expires_at_ms != 0 && row->expires_at_ms <= ch_clock_wall_ms();
-}
-
-// What the key is right now: its stored status, or that its time is over.
-static const char *current_status(const struct ch_key_row *row)
-{
-    if (row->status == CH_KEY_ACTIVE && is_expired(row))
-        return "expired";
-    return ch_key_status_name(row->status);
-}
-
-static json_t *providers_to_json(const struct ch_key_row *row)
-{
-    json_t *names = json_array();
-    for (unsigned i = 0; names && i < row->provider_count; i++)
-        if (json_array_append_new(names, json_string(row->provider_names[i]))) {
-            json_decref(names);
-            names = NULL;
-        }
-    return names;
-}
-
-// "k=v,k=v" as an object.
-static json_t *tags_to_json(const char *tags)
-{
-    json_t *object = json_object();
-    while (object && *tags) {
-        size_t key_len = strcspn(tags, "="), len = strcspn(tags, ",");
-        char key[CH_NAME_MAX + 1];
-        ch_span_copy((struct ch_span){tags, key_len}, key, sizeof key);
-        if (key_len >= len ||
-            json_object_set_new(object, key, json_stringn(tags + key_len + 1, len - key_len - 1))) {
-            json_decref(object);
-            return NULL;
-        }
-        tags += len + (tags[len] == ',');
-    }
-    return object;
-}
-
-static json_t *key_to_json(const struct ch_key_row *row)
-{
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:o, s:s, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o}",
-                     "schema", "chaperone.key/1", "name", row->name, "id", row->public_id, "status",
-                     current_status(row), "revoke_reason", row->revoke_reason, "providers",
-                     providers_to_json(row), "models", row->models, "team", row->team, "project",
-                     row->project, "env", row->env, "service", row->service, "tags",
-                     tags_to_json(row->tags), "expires_at", ch_route_time(row->expires_at_ms),
-                     "created_at", ch_route_time(row->created_at_ms), "updated_at",
-                     ch_route_time(row->updated_at_ms));
-}
 
 // Makes a stored row hold on every loop.
 static enum ch_err put_in_force(struct ch_admin *admin, const struct ch_key_row *row,
@@ -76,103 +18,60 @@ static enum ch_err put_in_force(struct ch_admin *admin, const struct ch_key_row 
                : CH_OK;
 }
 
+// ---- answers
+
+struct answer_job {
+    struct ch_admin *admin;
+    const struct ch_key_row *row;
+    json_t *budgets;
+};
+
+static enum ch_err read_budgets(struct ch_db *db, void *arg, struct ch_why *why)
+{
+    struct answer_job *job = arg;
+    return ch_budgets_of(job->admin, db, CH_BUDGET_OF_KEY, job->row->name, job->budgets, why);
+}
+
+// One key with its budgets. `token` (NULL: none) stands in front: only the answers to its making
+// ever hold one.
+static enum ch_err give_key(struct ch_admin *admin, const struct ch_key_row *row, const char *token,
+                            json_t **result_out, struct ch_why *why)
+{
+    struct answer_job job = {.admin = admin, .row = row, .budgets = json_array()};
+    json_t *key = ch_key_to_json(row);
+    json_t *result = json_pack("{s:s, s:s*, s:O*}", "schema", "chaperone.key/1", "key", token,
+                               "budgets", job.budgets);
+    enum ch_err err = job.budgets && key && result
+                          ? ch_store_read(admin->store, read_budgets, &job, why)
+                          : ch_why_set(why, CH_ERR_NOMEM, "out of memory");
+    if (!err && json_object_update_missing(result, key))
+        err = ch_why_set(why, CH_ERR_NOMEM, "out of memory");
+    json_decref(job.budgets);
+    json_decref(key);
+    if (!err)
+        return ch_route_give(result, result_out, why);
+    json_decref(result);
+    return err;
+}
+
 // ---- create
 
 struct create_job {
     struct ch_admin *admin;
+    struct ch_key_options options;
     struct ch_key_row row;
+    struct ch_budget_row budgets[CH_BUDGET_PERIODS];
     char token[CH_WRAPPED_KEY_MAX + 1];
 };
-
-static void read_providers(struct ch_input *input, struct ch_key_row *row)
-{
-    size_t index;
-    json_t *value;
-    json_t *names = input->err ? NULL : json_object_get(input->arguments, "provider");
-    if (!json_is_array(names) || json_array_size(names) == 0) {
-        ch_input_fail(input, "--provider is needed: the name of a provider this key may use");
-        return;
-    }
-    if (json_array_size(names) > CH_KEY_PROVIDERS_MAX) {
-        ch_input_fail(input, "--provider: at most %d providers a key", CH_KEY_PROVIDERS_MAX);
-        return;
-    }
-    json_array_foreach(names, index, value)
-    {
-        struct ch_span name = {json_string_value(value), json_string_length(value)};
-        if (!json_is_string(value) || !ch_name_is_valid(name)) {
-            ch_input_fail(input, "--provider takes a provider's name");
-            return;
-        }
-        for (size_t i = 0; i < index; i++)
-            if (ch_span_eq(name, ch_span_of(row->provider_names[i])))
-                ch_input_fail(input, "--provider %s stands twice", row->provider_names[i]);
-        ch_span_copy(name, row->provider_names[index], sizeof row->provider_names[index]);
-    }
-    row->provider_count = (unsigned)json_array_size(names);
-}
-
-static void read_models(struct ch_input *input, struct ch_key_row *row)
-{
-    struct ch_buf list;
-    struct ch_why reason = {""};
-    const char *text = ch_input_string(input, "models", false);
-    if (!text)
-        return;
-    ch_buf_init(&list, CH_KEY_MODELS_MAX);
-    enum ch_err err = ch_model_rule_parse(ch_span_of(text), &list, &reason);
-    if (err == CH_ERR_LIMIT)
-        ch_input_fail(input, "--models: the list is longer than %d bytes", CH_KEY_MODELS_MAX);
-    else if (err)
-        ch_input_fail(input, "--models: %s", reason.text);
-    else if (list.len == 0)
-        ch_input_fail(input, "--models is empty; leave it out to allow every model");
-    else
-        ch_span_copy(ch_buf_span(&list), row->models, sizeof row->models);
-    ch_buf_fini(&list);
-}
-
-static void read_name_into(struct ch_input *input, const char *member, char out[CH_NAME_MAX + 1])
-{
-    const char *name = ch_input_name(input, member, false);
-    if (name)
-        ch_span_copy(ch_span_of(name), out, CH_NAME_MAX + 1);
-}
-
-static void read_create(struct ch_input *input, struct ch_key_row *row)
-{
-    const char *name = ch_input_name(input, "name", true);
-    if (name)
-        ch_span_copy(ch_span_of(name), row->name, sizeof row->name);
-    read_providers(input, row);
-    read_models(input, row);
-    row->expires_at_ms = ch_input_when(input, "expires", CH_WHEN_AHEAD);
-    if (row->expires_at_ms && is_expired(row))
-        ch_input_fail(input, "--expires lies in the past");
-    read_name_into(input, "team", row->team);
-    read_name_into(input, "project", row->project);
-    read_name_into(input, "env", row->env);
-    read_name_into(input, "service", row->service);
-    ch_input_tags(input, "tag", row->tags);
-}
 
 static enum ch_err create_in_store(struct ch_db *db, void *arg, struct ch_why *why)
 {
     struct create_job *job = arg;
-    return ch_key_create(db, ch_store_pepper(job->admin->store), &job->row, job->token, why);
-}
-
-// The key's JSON with the token in front: the only answer that ever holds one.
-static json_t *created_to_json(const struct create_job *job)
-{
-    json_t *result = json_pack("{s:s, s:s}", "schema", "chaperone.key/1", "key", job->token);
-    json_t *rest = key_to_json(&job->row);
-    if (!result || !rest || json_object_update_missing(result, rest)) {
-        json_decref(result);
-        result = NULL;
-    }
-    json_decref(rest);
-    return result;
+    enum ch_err err =
+        ch_key_create(db, ch_store_pepper(job->admin->store), &job->row, job->token, why);
+    return err ? err
+               : ch_key_options_store_budgets(job->admin, db, &job->options, job->row.name,
+                                              job->budgets, why);
 }
 
 static enum ch_err revoke_in_store(struct ch_db *db, void *arg, struct ch_why *why)
@@ -187,7 +86,7 @@ static enum ch_err withdraw(struct create_job *job, enum ch_err err, struct ch_w
 {
     struct ch_why reason = {""};
     struct ch_registry *registry = job->admin->registry;
-    if (ch_store_write(job->admin->store, revoke_in_store, job, &reason))
+    if (ch_route_write(job->admin, revoke_in_store, job, &reason))
         return ch_why_set(why, err,
                           "key %s could not be put in force, and nobody has seen it: revoke it "
                           "(%.200s)",
@@ -200,22 +99,134 @@ static enum ch_err withdraw(struct create_job *job, enum ch_err err, struct ch_w
                       job->row.name);
 }
 
+// The budgets first: no request may pass before they count.
+static enum ch_err put_all_in_force(struct ch_admin *admin, const struct ch_budget_row *budgets,
+                                    unsigned count, const struct ch_key_row *row,
+                                    struct ch_why *why)
+{
+    enum ch_err err = CH_OK;
+    for (unsigned i = 0; i < count && !err; i++)
+        err = ch_budget_put_in_force(admin, &budgets[i], why);
+    return err ? err : put_in_force(admin, row, why);
+}
+
 enum ch_err ch_route_key_create(struct ch_admin *admin, const json_t *arguments,
                                 json_t **result_out, struct ch_why *why)
 {
     struct ch_input input;
     struct create_job job = {.admin = admin};
     ch_input_init(&input, arguments, why);
-    read_create(&input, &job.row);
+    const char *name = ch_input_name(&input, "name", true);
+    ch_key_options_read(&input, true, &job.options);
     if (input.err)
         return input.err;
-    enum ch_err err = ch_store_write(admin->store, create_in_store, &job, why);
+    ch_span_copy(ch_span_of(name), job.row.name, sizeof job.row.name);
+    ch_key_options_apply(&job.options, &job.row);
+    enum ch_err err = ch_route_write(admin, create_in_store, &job, why);
     if (!err) {
-        err = put_in_force(admin, &job.row, why);
+        err = put_all_in_force(admin, job.budgets, job.options.budget_count, &job.row, why);
         if (!err)
-            err = ch_route_give(created_to_json(&job), result_out, why);
+            err = give_key(admin, &job.row, job.token, result_out, why);
         if (err)
             err = withdraw(&job, err, why);
+    }
+    ch_wipe(job.token, sizeof job.token);
+    return err;
+}
+
+// ---- update
+
+struct update_job {
+    struct ch_admin *admin;
+    const char *name;
+    struct ch_key_options options;
+    struct ch_key_row row;
+    struct ch_budget_row budgets[CH_BUDGET_PERIODS];
+};
+
+static enum ch_err update_in_store(struct ch_db *db, void *arg, struct ch_why *why)
+{
+    struct update_job *job = arg;
+    enum ch_err err = ch_key_update(db, job->name, &job->options.patch, &job->row, why);
+    return err ? err
+               : ch_key_options_store_budgets(job->admin, db, &job->options, job->name,
+                                              job->budgets, why);
+}
+
+static bool says_nothing(const json_t *arguments)
+{
+    return json_object_size(arguments) ==
+           1u + (json_object_get(arguments, "reason") != NULL); // and the name
+}
+
+enum ch_err ch_route_key_update(struct ch_admin *admin, const json_t *arguments,
+                                json_t **result_out, struct ch_why *why)
+{
+    struct ch_input input;
+    struct update_job job = {.admin = admin};
+    ch_input_init(&input, arguments, why);
+    job.name = ch_input_name(&input, "name", true);
+    ch_key_options_read(&input, false, &job.options);
+    if (!input.err && says_nothing(arguments))
+        ch_input_fail(&input, "there is nothing to change: give at least one option");
+    if (input.err)
+        return input.err;
+    enum ch_err err = ch_route_write(admin, update_in_store, &job, why);
+    if (!err)
+        err = put_all_in_force(admin, job.budgets, job.options.budget_count, &job.row, why);
+    return err ? err : give_key(admin, &job.row, NULL, result_out, why);
+}
+
+// ---- rotate
+
+struct rotate_job {
+    struct ch_admin *admin;
+    const char *name;
+    int64_t grace_ms;
+    struct ch_key_row row;
+    char token[CH_WRAPPED_KEY_MAX + 1];
+};
+
+static enum ch_err rotate_in_store(struct ch_db *db, void *arg, struct ch_why *why)
+{
+    struct rotate_job *job = arg;
+    return ch_key_rotate(db, ch_store_pepper(job->admin->store), job->name, job->grace_ms,
+                         &job->row, job->token, why);
+}
+
+static int64_t read_grace(struct ch_input *input)
+{
+    int64_t until_ms = ch_input_when(input, "grace", CH_WHEN_AHEAD);
+    int64_t grace_ms = until_ms ? until_ms - ch_clock_wall_ms() : 0;
+    if (grace_ms < 0)
+        ch_input_fail(input, "--grace lies in the past");
+    if (grace_ms > CH_KEY_GRACE_MAX_MS)
+        ch_input_fail(input, "--grace is at most %lld days",
+                      (long long)(CH_KEY_GRACE_MAX_MS / (24 * 60 * 60 * 1000)));
+    return grace_ms;
+}
+
+enum ch_err ch_route_key_rotate(struct ch_admin *admin, const json_t *arguments,
+                                json_t **result_out, struct ch_why *why)
+{
+    struct ch_input input;
+    struct ch_why reason = {""};
+    struct rotate_job job = {.admin = admin};
+    ch_input_init(&input, arguments, why);
+    job.name = ch_input_name(&input, "name", true);
+    job.grace_ms = read_grace(&input);
+    if (input.err)
+        return input.err;
+    enum ch_err err = ch_route_write(admin, rotate_in_store, &job, why);
+    if (!err) {
+        err = put_in_force(admin, &job.row, &reason);
+        if (!err)
+            err = give_key(admin, &job.row, job.token, result_out, &reason);
+        if (err)
+            ch_why_set(why, err,
+                       "key %s has a new secret that nobody has seen: rotate it again "
+                       "(%.200s)",
+                       job.name, reason.text);
     }
     ch_wipe(job.token, sizeof job.token);
     return err;
@@ -246,7 +257,7 @@ enum ch_err ch_route_key_show(struct ch_admin *admin, const json_t *arguments, j
     if (input.err)
         return input.err;
     enum ch_err err = ch_store_read(admin->store, get_in_store, &job, why);
-    return err ? err : ch_route_give(key_to_json(&job.row), result_out, why);
+    return err ? err : give_key(admin, &job.row, NULL, result_out, why);
 }
 
 static enum ch_err set_status_in_store(struct ch_db *db, void *arg, struct ch_why *why)
@@ -281,13 +292,13 @@ static enum ch_err set_status(struct ch_admin *admin, const json_t *arguments,
     if (!job.reason)
         job.reason = "";
     bool is_in_force = refuse_first(admin, &job);
-    enum ch_err err = ch_store_write(admin->store, set_status_in_store, &job, &reason);
+    enum ch_err err = ch_route_write(admin, set_status_in_store, &job, &reason);
     if (err)
         return is_in_force ? ch_route_not_stored("key", job.name, &reason, why)
                            : ch_why_set(why, err, "%s", reason.text);
     if (!is_in_force)
         err = put_in_force(admin, &job.row, why);
-    return err ? err : ch_route_give(key_to_json(&job.row), result_out, why);
+    return err ? err : give_key(admin, &job.row, NULL, result_out, why);
 }
 
 enum ch_err ch_route_key_enable(struct ch_admin *admin, const json_t *arguments,
@@ -314,7 +325,7 @@ struct verify_job {
     struct ch_admin *admin;
     struct ch_span token, public_id;
     struct ch_key_row row;
-    bool has_row;
+    bool has_row, is_previous;
     unsigned active_providers;
     const char *fault; // why the token does not work; NULL: it does
 };
@@ -331,14 +342,26 @@ static enum ch_err count_active_providers(struct ch_db *db, struct verify_job *j
     return CH_OK;
 }
 
-static bool token_matches(const struct verify_job *job)
+static bool fits(const struct verify_job *job, const unsigned char *salt,
+                 const unsigned char *expected)
 {
     unsigned char hash[CH_WRAPPED_KEY_HASH];
     const char *pepper = ch_secret_reveal(ch_store_pepper(job->admin->store)).ptr;
-    ch_wrapped_key_hash((const unsigned char *)pepper, job->row.salt, job->token, hash);
-    bool matches = ch_secret_equal(hash, job->row.hash, sizeof hash);
+    ch_wrapped_key_hash((const unsigned char *)pepper, salt, job->token, hash);
+    bool is_equal = ch_secret_equal(hash, expected, sizeof hash);
     ch_wipe(hash, sizeof hash);
-    return matches;
+    return is_equal;
+}
+
+// The present secret, or one that a rotation replaced and that still has its grace.
+static bool token_matches(struct verify_job *job)
+{
+    const struct ch_key_row *row = &job->row;
+    if (fits(job, row->salt, row->hash))
+        return true;
+    job->is_previous = row->previous_expires_at_ms > ch_clock_wall_ms() &&
+                       fits(job, row->previous_salt, row->previous_hash);
+    return job->is_previous;
 }
 
 static const char *fault_of(const struct verify_job *job)
@@ -347,7 +370,7 @@ static const char *fault_of(const struct verify_job *job)
         return "revoked";
     if (job->row.status == CH_KEY_DISABLED)
         return "disabled";
-    if (is_expired(&job->row))
+    if (strcmp(ch_key_current_status(&job->row), "expired") == 0)
         return "expired";
     return job->active_providers ? NULL : "provider_inactive";
 }
@@ -374,9 +397,10 @@ static enum ch_err verify_in_store(struct ch_db *db, void *arg, struct ch_why *w
 
 static json_t *verdict_to_json(const struct verify_job *job)
 {
-    json_t *result = json_pack("{s:s, s:b, s:s}", "schema", "chaperone.key_verdict/1", "valid",
-                               job->fault == NULL, "reason", job->fault ? job->fault : "");
-    json_t *key = job->has_row ? key_to_json(&job->row) : json_object();
+    json_t *result = json_pack("{s:s, s:b, s:s, s:b}", "schema", "chaperone.key_verdict/1", "valid",
+                               job->fault == NULL, "reason", job->fault ? job->fault : "",
+                               "is_previous_secret", job->is_previous);
+    json_t *key = job->has_row ? ch_key_to_json(&job->row) : json_object();
     if (!result || !key || json_object_update_missing(result, key)) {
         json_decref(result);
         result = NULL;
@@ -428,7 +452,7 @@ static bool has_provider(const struct ch_key_row *row, const char *name)
 
 static bool is_wanted(const struct list_job *job, const struct ch_key_row *row)
 {
-    return equals(job->status, current_status(row)) && equals(job->team, row->team) &&
+    return equals(job->status, ch_key_current_status(row)) && equals(job->team, row->team) &&
            equals(job->project, row->project) && equals(job->env, row->env) &&
            equals(job->service, row->service) &&
            (!job->provider || has_provider(row, job->provider));
@@ -443,7 +467,7 @@ static enum ch_err append_row(void *arg, const struct ch_key_row *row)
         job->is_truncated = true;
         return CH_ERR_AGAIN; // ends the walk
     }
-    json_t *item = key_to_json(row);
+    json_t *item = ch_key_to_json(row);
     if (!item)
         return CH_ERR_NOMEM;
     json_object_del(item, "schema");

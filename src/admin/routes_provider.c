@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "input.h"
-#include "routes.h"
+#include "key_options.h"
 
+#include "base/secret.h"
+#include "net/address_guard.h"
 #include "proxy/probe.h"
 #include "wire/url.h"
 
@@ -12,12 +13,25 @@ static json_t *provider_to_json(const struct ch_provider_row *row)
     char hint[sizeof row->key_hint + 4] = "";
     if (row->key_hint[0])
         snprintf(hint, sizeof hint, "…%s", row->key_hint);
-    return json_pack(
-        "{s:s, s:s, s:s, s:s, s:b, s:b, s:s, s:I, s:o, s:o}", "schema", "chaperone.provider/1",
-        "name", row->name, "type", ch_provider_type_name(row->type), "base_url", row->base_url,
-        "enabled", row->enabled, "injects_usage", row->injects_usage, "key_hint", hint,
-        "key_version", (json_int_t)row->key_version, "created_at",
-        ch_route_time(row->created_at_ms), "updated_at", ch_route_time(row->updated_at_ms));
+    return json_pack("{s:s, s:s, s:s, s:s, s:b, s:b, s:o, s:s, s:I, s:o, s:o}", "schema",
+                     "chaperone.provider/1", "name", row->name, "type",
+                     ch_provider_type_name(row->type), "base_url", row->base_url, "enabled",
+                     row->enabled, "injects_usage", row->injects_usage, "unknown_model",
+                     ch_unknown_model_to_json(&row->unknown_model), "key_hint", hint, "key_version",
+                     (json_int_t)row->key_version, "created_at", ch_route_time(row->created_at_ms),
+                     "updated_at", ch_route_time(row->updated_at_ms));
+}
+
+static enum ch_err get_config(struct ch_admin *admin, struct ch_config **config_out,
+                              struct ch_why *why)
+{
+    struct ch_config *config = ch_zcalloc(1, sizeof *config);
+    if (!config)
+        return ch_why_set(why, CH_ERR_NOMEM, "out of memory");
+    if (admin->config)
+        admin->config(admin->config_arg, config);
+    *config_out = config;
+    return CH_OK;
 }
 
 // ---- create
@@ -105,6 +119,40 @@ static enum ch_err put_in_force(struct ch_admin *admin, const struct ch_provider
                : CH_OK;
 }
 
+// A literal address that no request will reach is worth a word now, not at the first 502.
+static enum ch_err add_warning(struct ch_admin *admin, const struct ch_provider_row *row,
+                               json_t *result, struct ch_why *why)
+{
+    struct ch_url url;
+    struct ch_config *config;
+    enum ch_err err = ch_url_parse(ch_span_of(row->base_url), &url, why);
+    if (!err)
+        err = get_config(admin, &config, why);
+    if (err)
+        return err;
+    enum ch_address_class address_class = ch_address_guard_host(url.host, &config->allow_addresses);
+    ch_zfree(config);
+    if (address_class == CH_ADDRESS_PUBLIC)
+        return CH_OK;
+    json_t *warning = json_sprintf("%.*s is a %s address and will not be connected to unless "
+                                   "upstream.allow_addresses in the configuration names it",
+                                   CH_SPAN_ARG(url.host), ch_address_class_name(address_class));
+    return json_object_set_new(result, "warning", warning)
+               ? ch_why_set(why, CH_ERR_NOMEM, "out of memory")
+               : CH_OK;
+}
+
+static enum ch_err give_created(struct ch_admin *admin, const struct ch_provider_row *row,
+                                json_t **result_out, struct ch_why *why)
+{
+    json_t *result = provider_to_json(row);
+    enum ch_err err = result ? add_warning(admin, row, result, why) : CH_OK;
+    if (!err)
+        return ch_route_give(result, result_out, why);
+    json_decref(result);
+    return err;
+}
+
 enum ch_err ch_route_provider_create(struct ch_admin *admin, const json_t *arguments,
                                      json_t **result_out, struct ch_why *why)
 {
@@ -115,15 +163,16 @@ enum ch_err ch_route_provider_create(struct ch_admin *admin, const json_t *argum
     read_type(&input, &job.row);
     read_base_url(&input, &job.row);
     job.row.injects_usage = ch_input_bool(&input, "injects_usage", true);
+    ch_input_unknown_model(&input, "unknown_model", &job.row.unknown_model);
     job.credential = read_credential(&input);
     if (input.err)
         return input.err;
 
     ch_span_copy(ch_span_of(name), job.row.name, sizeof job.row.name);
-    enum ch_err err = ch_store_write(admin->store, create_in_store, &job, why);
+    enum ch_err err = ch_route_write(admin, create_in_store, &job, why);
     if (!err)
         err = put_in_force(admin, &job.row, why);
-    return err ? err : ch_route_give(provider_to_json(&job.row), result_out, why);
+    return err ? err : give_created(admin, &job.row, result_out, why);
 }
 
 // ---- the verbs that take a name
@@ -131,8 +180,11 @@ enum ch_err ch_route_provider_create(struct ch_admin *admin, const json_t *argum
 struct row_job {
     const char *name;
     bool enabled;
+    struct ch_unknown_model_rule unknown_model;
     int64_t id;
     struct ch_provider_row row;
+    int64_t budgets[CH_BUDGET_PERIODS]; // that go with a deleted one
+    unsigned budget_count;
 };
 
 static enum ch_err get_in_store(struct ch_db *db, void *arg, struct ch_why *why)
@@ -165,12 +217,15 @@ enum ch_err ch_route_provider_test(struct ch_admin *admin, const json_t *argumen
     struct row_job job;
     struct ch_probe_result probe = {0};
     struct ch_why reason = {""};
+    struct ch_config *config;
     enum ch_err err = read_row(admin, arguments, &job, why);
+    if (!err)
+        err = get_config(admin, &config, why);
     if (err)
         return err;
-    err = ch_probe_provider(ch_store_vault(admin->store), &job.row,
-                            admin->upstream_ca ? admin->upstream_ca : "", CH_ADMIN_PROBE_MS, &probe,
-                            &reason);
+    err = ch_probe_provider(ch_store_vault(admin->store), &job.row, config, CH_ADMIN_PROBE_MS,
+                            &probe, &reason);
+    ch_zfree(config);
     if (err == CH_ERR_NOMEM)
         return ch_why_set(why, err, "out of memory");
     json_t *result =
@@ -209,7 +264,7 @@ static enum ch_err set_enabled(struct ch_admin *admin, const json_t *arguments, 
     if (input.err)
         return input.err;
     bool is_in_force = refuse_first(admin, &job);
-    enum ch_err err = ch_store_write(admin->store, set_enabled_in_store, &job, &reason);
+    enum ch_err err = ch_route_write(admin, set_enabled_in_store, &job, &reason);
     if (err)
         return is_in_force ? ch_route_not_stored("provider", job.name, &reason, why)
                            : ch_why_set(why, err, "%s", reason.text);
@@ -230,10 +285,48 @@ enum ch_err ch_route_provider_disable(struct ch_admin *admin, const json_t *argu
     return set_enabled(admin, arguments, false, result_out, why);
 }
 
+static enum ch_err update_in_store(struct ch_db *db, void *arg, struct ch_why *why)
+{
+    struct row_job *job = arg;
+    return ch_provider_set_unknown_model(db, job->name, &job->unknown_model, &job->row, why);
+}
+
+enum ch_err ch_route_provider_update(struct ch_admin *admin, const json_t *arguments,
+                                     json_t **result_out, struct ch_why *why)
+{
+    struct ch_input input;
+    struct row_job job = {.name = NULL};
+    ch_input_init(&input, arguments, why);
+    job.name = ch_input_name(&input, "name", true);
+    if (!ch_input_unknown_model(&input, "unknown_model", &job.unknown_model))
+        ch_input_fail(&input, "there is nothing to change: give --unknown-model");
+    if (input.err)
+        return input.err;
+    enum ch_err err = ch_route_write(admin, update_in_store, &job, why);
+    if (!err)
+        err = put_in_force(admin, &job.row, why);
+    return err ? err : ch_route_give(provider_to_json(&job.row), result_out, why);
+}
+
+static enum ch_err collect_budgets(struct ch_db *db, struct row_job *job, struct ch_why *why)
+{
+    struct ch_budget_row row;
+    for (int period = 0; period < CH_BUDGET_PERIODS; period++) {
+        enum ch_err err = ch_budget_get(db, CH_BUDGET_OF_PROVIDER, job->name,
+                                        (enum ch_budget_period)period, &row, why);
+        if (err && err != CH_ERR_NOT_FOUND)
+            return err;
+        if (!err)
+            job->budgets[job->budget_count++] = row.id;
+    }
+    return CH_OK;
+}
+
 static enum ch_err delete_in_store(struct ch_db *db, void *arg, struct ch_why *why)
 {
     struct row_job *job = arg;
-    return ch_provider_delete(db, job->name, &job->id, why);
+    enum ch_err err = collect_budgets(db, job, why);
+    return err ? err : ch_provider_delete(db, job->name, &job->id, why);
 }
 
 enum ch_err ch_route_provider_delete(struct ch_admin *admin, const json_t *arguments,
@@ -245,11 +338,13 @@ enum ch_err ch_route_provider_delete(struct ch_admin *admin, const json_t *argum
     job.name = ch_input_name(&input, "name", true);
     if (input.err)
         return input.err;
-    enum ch_err err = ch_store_write(admin->store, delete_in_store, &job, why);
+    enum ch_err err = ch_route_write(admin, delete_in_store, &job, why);
     if (err)
         return err;
     if (admin->registry)
         ch_registry_drop_provider(admin->registry, job.id);
+    for (unsigned i = 0; admin->registry && i < job.budget_count; i++)
+        ch_registry_drop_budget(admin->registry, job.budgets[i]);
     return ch_route_give(json_pack("{s:s, s:s, s:b}", "schema", "chaperone.provider_deleted/1",
                                    "name", job.name, "deleted", true),
                          result_out, why);

@@ -43,6 +43,8 @@ enum ch_err ch_route_usage_list(struct ch_admin *admin, const json_t *arguments,
     struct ch_usage_filter filter = {0};
     ch_input_init(&input, arguments, why);
     read_filter(&input, &filter);
+    filter.is_denied = ch_input_bool(&input, "denied", false);
+    filter.is_shadow = ch_input_bool(&input, "shadow", false);
     filter.limit = ch_input_int(&input, "limit", 1, LIST_MAX, LIST_DEFAULT);
     const char *after = ch_input_string(&input, "after", false);
     if (after && ch_id_parse(ch_span_of(after), &filter.after_id))

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "admin/admin.h"
 
+#include "door.h"
 #include "errand.h"
 #include "routes.h"
 #include "socket.h"
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "net/socket.h"
+#include "net/tls.h"
 #include "wire/http1.h"
 
 #include <errno.h>
@@ -19,25 +22,32 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define ERRANDS_MAX     4                          // slow calls at once; a further one is refused
-#define CONNECTIONS_MAX 32                         // at once; more wait in the kernel's queue
+#define ERRANDS_MAX     4  // slow calls at once; a further one is refused
+#define CONNECTIONS_MAX 32 // at once; more wait in the kernel's queue
+#define REMOTE_MAX      16 // of them through the door: some stay for the socket
 #define DEADLINE_NS     (10 * 1000 * CH_NS_PER_MS) // for a whole request, and for its answer
 #define PAUSE_MS        100                        // when descriptors have run out
+#define LINGER_NS       (1000 * CH_NS_PER_MS)      // for a remote peer to read its answer
 #define READ_STEP       (64 * 1024)                // bytes of one read
 
 // One connection carries one call: accept, read, run, write, close.
 //
 //   READING ──whole request──> WRITING ──all written──> closed
-//    │  └─slow─> RUNNING ─done──┘   │                      │
+//    │  └─slow─> RUNNING ─done──┘   └──remote──> LINGERING ┤
 //    └────────── fault, deadline, peer gone ───────────────┘
 enum call_state {
     CALL_READING,
     CALL_RUNNING, // on a thread of its own; its connection is not looked at
     CALL_WRITING,
+    CALL_LINGERING, // what still comes is thrown away: a reset would destroy the answer
 };
 
 struct call {
-    int fd; // -1: the slot is free
+    struct ch_socket socket; // fd -1: the slot is free
+    uid_t uid;               // of the process at the other end, unless it is remote
+    bool is_remote;          // it came through the door and needs a token
+    struct ch_door_address address;
+    struct ch_admin_grant grant; // of a remote one, once its head was read
     enum call_state state;
     int64_t deadline_ns;
     struct ch_buf in; // head, then body as it came
@@ -55,6 +65,7 @@ struct call {
 struct ch_admin_server {
     struct ch_admin *admin;
     int listener;
+    struct ch_door door;
     int wake, done; // eventfds: the first ends the thread, the second counts errands that are done
     pthread_t thread;
     char path[CH_ADMIN_PATH_MAX];
@@ -95,7 +106,8 @@ static enum ch_err append_head(struct ch_buf *out, int status, size_t body_bytes
 {
     return ch_buf_append_format(out,
                                 "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\n"
-                                "Content-Length: %zu\r\nConnection: close\r\n\r\n",
+                                "Content-Length: %zu\r\nCache-Control: no-store\r\n"
+                                "Connection: close\r\n\r\n",
                                 status, ch_http1_reason(status), body_bytes);
 }
 
@@ -104,6 +116,7 @@ static void start_writing(struct call *call)
     ch_buf_fini(&call->in);
     ch_buf_fini(&call->body);
     call->state = CALL_WRITING;
+    call->socket.wants = POLLOUT;
     call->deadline_ns = ch_clock_mono_ns() + DEADLINE_NS;
 }
 
@@ -207,6 +220,16 @@ static void finish_errand(struct call *call)
     answer(call, err, &why, result);
 }
 
+static void name_actor(const struct call *call, struct ch_audit_actor *actor)
+{
+    if (!call->is_remote) {
+        ch_audit_actor_of(call->uid, actor);
+        return;
+    }
+    actor->uid = CH_AUDIT_NO_UID;
+    snprintf(actor->name, sizeof actor->name, "token:%s", call->grant.name);
+}
+
 static void run_operation(struct ch_admin_server *server, struct call *call, const char *operation)
 {
     json_t *result = NULL;
@@ -219,11 +242,21 @@ static void run_operation(struct ch_admin_server *server, struct call *call, con
         answer_error(call, 400, ch_err_name(CH_ERR_INVALID), "the request body is not JSON");
         return;
     }
+    enum ch_err err = call->is_remote
+                          ? ch_admin_permit(server->admin, &call->grant, operation, arguments, &why)
+                          : CH_OK;
+    if (err) {
+        json_decref(arguments);
+        answer(call, err, &why, NULL);
+        return;
+    }
     if (ch_admin_is_slow(operation)) {
         send_errand(server, call, operation, arguments);
         return;
     }
-    enum ch_err err = ch_admin_call(server->admin, operation, arguments, &result, &why);
+    struct ch_audit_actor actor;
+    name_actor(call, &actor);
+    err = ch_admin_call_as(server->admin, &actor, operation, arguments, &result, &why);
     json_decref(arguments);
     answer(call, err, &why, result);
 }
@@ -252,16 +285,15 @@ static void run_call(struct ch_admin_server *server, struct call *call)
 
 static void close_call(struct call *call)
 {
-    close(call->fd);
+    ch_socket_close(&call->socket);
     ch_buf_fini(&call->in);
     ch_buf_fini(&call->body);
     ch_buf_fini(&call->out);
-    call->fd = -1;
 }
 
-static void open_call(struct call *call, int fd)
+static void open_call(struct call *call, struct ch_socket socket)
 {
-    *call = (struct call){.fd = fd, .deadline_ns = ch_clock_mono_ns() + DEADLINE_NS};
+    *call = (struct call){.socket = socket, .deadline_ns = ch_clock_mono_ns() + DEADLINE_NS};
     ch_buf_init(&call->in, CH_HTTP1_HEAD_MAX + CH_ADMIN_REQUEST_MAX + READ_STEP);
     ch_buf_init(&call->body, CH_ADMIN_REQUEST_MAX);
     ch_buf_init(&call->out, CH_ADMIN_ANSWER_MAX + 1024);
@@ -271,6 +303,24 @@ static void open_call(struct call *call, int fd)
 static void refuse(struct call *call, const struct ch_http1_error *fault)
 {
     answer_error(call, fault->status, ch_err_name(CH_ERR_INVALID), fault->text);
+}
+
+// Before a byte of the body is looked at.
+static bool admit(struct ch_admin_server *server, struct call *call)
+{
+    struct ch_why why = {""};
+    if (!call->is_remote)
+        return true;
+    if (ch_door_wait_s(&server->door, &call->address, ch_clock_mono_ns())) {
+        answer_error(call, 429, ch_err_name(CH_ERR_AGAIN),
+                     "too many calls without a good token; wait a minute");
+        return false;
+    }
+    enum ch_err err = ch_door_admit(&server->door, server->admin, &call->address, &call->head,
+                                    call->in.ptr, &call->grant, &why);
+    if (err)
+        answer_error(call, err == CH_ERR_DENIED ? 401 : status_of(err), ch_err_name(err), why.text);
+    return !err;
 }
 
 // True when the head is complete.
@@ -325,7 +375,7 @@ static void read_call(struct ch_admin_server *server, struct call *call)
         answer_error(call, 413, ch_err_name(CH_ERR_LIMIT), "the request is larger than 8 MiB");
         return;
     }
-    ssize_t got = read(call->fd, call->in.ptr + call->in.len, READ_STEP);
+    ssize_t got = ch_socket_read(&call->socket, call->in.ptr + call->in.len, READ_STEP);
     if (got < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (got <= 0) {
@@ -333,34 +383,57 @@ static void read_call(struct ch_admin_server *server, struct call *call)
         return;
     }
     call->in.len += (size_t)got;
-    if ((call->has_head || parse_head(call)) && parse_body(call))
+    if ((call->has_head || (parse_head(call) && admit(server, call))) && parse_body(call))
         run_call(server, call);
+}
+
+static void linger(struct call *call)
+{
+    char scrap[4096];
+    ssize_t got = read(call->socket.fd, scrap, sizeof scrap);
+    if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR))
+        close_call(call);
+}
+
+static void end_call(struct call *call)
+{
+    if (!call->is_remote) {
+        close_call(call);
+        return;
+    }
+    ch_socket_finish(&call->socket);
+    call->socket.wants = POLLIN;
+    call->state = CALL_LINGERING;
+    call->deadline_ns = ch_clock_mono_ns() + LINGER_NS;
 }
 
 static void write_call(struct call *call)
 {
     while (call->written < call->out.len) {
-        ssize_t put = send(call->fd, call->out.ptr + call->written, call->out.len - call->written,
-                           MSG_NOSIGNAL);
+        ssize_t put = ch_socket_write(&call->socket, call->out.ptr + call->written,
+                                      call->out.len - call->written);
         if (put < 0 && errno == EINTR)
             continue;
         if (put < 0 && errno == EAGAIN)
             return;
-        if (put < 0)
-            break;
+        if (put < 0) {
+            close_call(call);
+            return;
+        }
         call->written += (size_t)put;
     }
-    close_call(call);
+    end_call(call);
 }
 
 // ---- the thread
 
 // Filesystem modes already keep others out; this holds when somebody widened them.
-static bool is_welcome(int fd)
+static bool is_welcome(int fd, uid_t *uid_out)
 {
     uid_t uid;
     if (ch_admin_peer_uid(fd, &uid))
         return false;
+    *uid_out = uid;
     if (uid == 0 || uid == geteuid())
         return true;
     CH_LOG(CH_LOG_WARN, "admin_peer_refused", ch_log_int("uid", (int64_t)uid));
@@ -370,31 +443,72 @@ static bool is_welcome(int fd)
 static struct call *free_slot(struct ch_admin_server *server)
 {
     for (size_t i = 0; i < CONNECTIONS_MAX; i++)
-        if (server->calls[i].fd < 0)
+        if (server->calls[i].socket.fd < 0)
             return &server->calls[i];
     return NULL;
+}
+
+static bool has_room_for_remote(struct ch_admin_server *server)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < CONNECTIONS_MAX; i++)
+        count += server->calls[i].socket.fd >= 0 && server->calls[i].is_remote;
+    return count < REMOTE_MAX && free_slot(server);
+}
+
+// -1: there is none, for now.
+static int accept_one(int listener, struct sockaddr_storage *peer, socklen_t *size)
+{
+    int fd = accept4(listener, (struct sockaddr *)peer, size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd < 0 && (errno == EMFILE || errno == ENFILE))
+        poll(NULL, 0, PAUSE_MS); // the listener stays readable: do not spin on it
+    return fd;
 }
 
 static void accept_call(struct ch_admin_server *server)
 {
     struct call *call = free_slot(server);
-    int fd = accept4(server->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    if (fd < 0) {
-        if (errno == EMFILE || errno == ENFILE)
-            poll(NULL, 0, PAUSE_MS); // the listener stays readable: do not spin on it
+    uid_t uid;
+    int fd = accept_one(server->listener, NULL, NULL);
+    if (fd < 0)
+        return;
+    if (!call || !is_welcome(fd, &uid)) {
+        close(fd);
         return;
     }
-    if (call && is_welcome(fd))
-        open_call(call, fd);
-    else
-        close(fd);
+    open_call(call, (struct ch_socket){.fd = fd, .wants = POLLIN});
+    call->uid = uid;
 }
 
-// What the thread waits for: [0] the end, [1] the listener, [2] errands, then the calls in the
-// order of `of`.
+static void accept_remote(struct ch_admin_server *server)
+{
+    struct call *call = free_slot(server);
+    struct sockaddr_storage peer = {.ss_family = AF_UNSPEC};
+    socklen_t size = sizeof peer;
+    struct ssl_st *tls = NULL;
+    struct ch_socket socket;
+    int fd = accept_one(server->door.fd, &peer, &size);
+    if (fd < 0)
+        return;
+    if (!call || !has_room_for_remote(server) ||
+        server->admin->session(server->admin->session_arg, &tls)) {
+        close(fd);
+        return;
+    }
+    if (ch_socket_open(&socket, fd, tls))
+        return;
+    open_call(call, socket);
+    call->is_remote = true;
+    call->address = ch_door_address_of(&peer);
+}
+
+#define FIRST_CALL 5 // in a wait_set
+
+// What the thread waits for: [0] the end, [1] the listener, [2] errands, [3] alerts, [4] the door,
+// then the calls in the order of `of`.
 struct wait_set {
-    struct pollfd fds[3 + CONNECTIONS_MAX];
-    struct call *of[3 + CONNECTIONS_MAX];
+    struct pollfd fds[FIRST_CALL + CONNECTIONS_MAX];
+    struct call *of[FIRST_CALL + CONNECTIONS_MAX];
     nfds_t count;
     int timeout_ms;
 };
@@ -406,14 +520,18 @@ static void fill_wait_set(struct ch_admin_server *server, struct wait_set *set)
     set->fds[1] =
         (struct pollfd){.fd = free_slot(server) ? server->listener : -1, .events = POLLIN};
     set->fds[2] = (struct pollfd){.fd = server->done, .events = POLLIN};
-    set->count = 3;
+    set->fds[3] = (struct pollfd){
+        .fd = server->admin->alerts ? ch_alerts_fd(server->admin->alerts) : -1, .events = POLLIN};
+    set->fds[4] =
+        (struct pollfd){.fd = has_room_for_remote(server) ? server->door.fd : -1, .events = POLLIN};
+    set->count = FIRST_CALL;
     for (size_t i = 0; i < CONNECTIONS_MAX; i++) {
         struct call *call = &server->calls[i];
-        if (call->fd < 0 || call->state == CALL_RUNNING)
+        if (call->socket.fd < 0 || call->state == CALL_RUNNING)
             continue;
         set->of[set->count] = call;
-        set->fds[set->count++] = (struct pollfd){
-            .fd = call->fd, .events = call->state == CALL_READING ? POLLIN : POLLOUT};
+        set->fds[set->count++] =
+            (struct pollfd){.fd = call->socket.fd, .events = call->socket.wants};
         if (call->deadline_ns < nearest_ns)
             nearest_ns = call->deadline_ns;
     }
@@ -427,9 +545,11 @@ static void step_call(struct ch_admin_server *server, struct call *call, bool is
 {
     if (is_ready && call->state == CALL_READING)
         read_call(server, call);
-    if (call->fd >= 0 && call->state == CALL_WRITING)
+    if (call->socket.fd >= 0 && call->state == CALL_WRITING)
         write_call(call);
-    if (call->fd >= 0 && call->deadline_ns <= ch_clock_mono_ns())
+    if (call->socket.fd >= 0 && call->state == CALL_LINGERING)
+        linger(call);
+    if (call->socket.fd >= 0 && call->deadline_ns <= ch_clock_mono_ns())
         close_call(call);
 }
 
@@ -453,12 +573,16 @@ static void *serve(void *arg)
             continue; // EINTR: nothing else can happen to valid descriptors
         if (set.fds[0].revents)
             return NULL;
-        for (nfds_t i = 3; i < set.count; i++)
+        for (nfds_t i = FIRST_CALL; i < set.count; i++)
             step_call(server, set.of[i], set.fds[i].revents != 0);
         if (set.fds[2].revents)
             finish_errands(server);
+        if (set.fds[3].revents)
+            ch_alerts_drain(server->admin->alerts);
         if (set.fds[1].revents)
             accept_call(server);
+        if (set.fds[4].revents)
+            accept_remote(server);
     }
 }
 
@@ -515,10 +639,13 @@ enum ch_err ch_admin_server_start(struct ch_admin *admin, const char *socket_pat
         return ch_why_set(why, CH_ERR_NOMEM, "out of memory");
     server->admin = admin;
     for (size_t i = 0; i < CONNECTIONS_MAX; i++)
-        server->calls[i].fd = -1;
+        server->calls[i].socket.fd = -1;
+    server->door.fd = -1;
     enum ch_err err = open_listener(socket_path, &server->listener, why);
     if (err)
         goto fail_memory;
+    if (admin->listen && *admin->listen && (err = ch_door_open(&server->door, admin->listen, why)))
+        goto fail_listener;
     ch_span_copy(ch_span_of(socket_path), server->path, sizeof server->path);
     server->wake = eventfd(0, EFD_CLOEXEC);
     server->done = eventfd(0, EFD_CLOEXEC);
@@ -538,8 +665,10 @@ fail_events:
         close(server->wake);
     if (server->done >= 0)
         close(server->done);
+    ch_door_close(&server->door);
+fail_listener:
     close(server->listener);
-    unlink(server->path);
+    unlink(socket_path);
 fail_memory:
     ch_zfree(server);
     return err;
@@ -554,9 +683,10 @@ void ch_admin_server_stop(struct ch_admin_server *server)
     for (size_t i = 0; i < CONNECTIONS_MAX; i++) {
         if (server->calls[i].errand)
             ch_errand_abandon(server->calls[i].errand);
-        if (server->calls[i].fd >= 0)
+        if (server->calls[i].socket.fd >= 0)
             close_call(&server->calls[i]);
     }
+    ch_door_close(&server->door);
     unlink(server->path);
     close(server->listener);
     close(server->wake);

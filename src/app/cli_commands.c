@@ -96,7 +96,7 @@ int ch_cli_run_serve(struct ch_cli *cli, const struct ch_cli_call *call)
     struct ch_why why = {""};
     enum ch_err err = ch_cli_load_config(cli, call, &why);
     if (!err)
-        err = ch_daemon_run(&cli->config, cli->config_path, &why);
+        err = ch_daemon_run(&cli->config, cli->config_path, cli->config_is_found, &why);
     return err ? ch_cli_fail(cli, err, &why) : CH_EXIT_OK;
 }
 
@@ -165,7 +165,12 @@ int ch_cli_run_version(struct ch_cli *cli, const struct ch_cli_call *call)
     return ch_cli_write(cli, line);
 }
 
-// ---- key create, key verify, provider test
+// ---- key create, key rotate, key explain, key verify, provider test
+
+static bool is_rotation(const struct ch_cli_call *call)
+{
+    return strcmp(call->command->verb, "rotate") == 0;
+}
 
 static void say_created(struct ch_cli *cli, const struct ch_cli_call *call, const json_t *key)
 {
@@ -175,6 +180,11 @@ static void say_created(struct ch_cli *cli, const struct ch_cli_call *call, cons
     ch_cli_say(cli, call,
                "Key %s: models %s, expires %s. It is shown this once and cannot be read back.",
                name, models && *models ? models : "all", expires ? expires : "never");
+    const char *grace = json_string_value(json_object_get(key, "previous_secret_until"));
+    if (grace)
+        ch_cli_say(cli, call, "The old secret works until %s.", grace);
+    else if (is_rotation(call))
+        ch_cli_say(cli, call, "The old secret is refused from now on.");
     ch_cli_say(cli, call, "What an application needs beside it: chaperone env %s --for openai",
                name);
 }
@@ -207,6 +217,75 @@ int ch_cli_run_key_create(struct ch_cli *cli, const struct ch_cli_call *call)
     int code = print_key(cli, call, answer);
     json_decref(answer);
     return code;
+}
+
+// An amount without the zeros that cents do not need.
+struct amount {
+    char text[32];
+};
+
+static struct amount amount_of(const json_t *answer, const char *member)
+{
+    struct amount amount;
+    const char *text = json_string_value(json_object_get(answer, member));
+    ch_span_copy(ch_span_of(text ? text : ""), amount.text, sizeof amount.text);
+    const char *point = strchr(amount.text, '.');
+    size_t len = strlen(amount.text);
+    size_t least = point ? (size_t)(point - amount.text) + 3 : len;
+    while (len > least && amount.text[len - 1] == '0')
+        amount.text[--len] = '\0';
+    return amount;
+}
+
+// The sentence of the step that decided against it.
+static const char *reason_of(const json_t *answer)
+{
+    size_t index;
+    json_t *step;
+    json_array_foreach(json_object_get(answer, "items"), index, step)
+    {
+        const char *verdict = json_string_value(json_object_get(step, "verdict"));
+        if (verdict && strcmp(verdict, "refuses") == 0)
+            return json_string_value(json_object_get(step, "because"));
+    }
+    return NULL;
+}
+
+static void say_explanation(struct ch_cli *cli, const struct ch_cli_call *call,
+                            const json_t *answer)
+{
+    const char *model = json_string_value(json_object_get(answer, "model_sent"));
+    const char *provider = json_string_value(json_object_get(answer, "provider"));
+    const char *rule = json_string_value(json_object_get(answer, "rule"));
+    const char *reason = reason_of(answer);
+    if (json_is_true(json_object_get(answer, "allowed")))
+        ch_cli_say(cli, call, "Allowed: %s is sent to %s.", model ? model : "", provider);
+    else
+        ch_cli_say(cli, call, "Refused by rule \"%s\": %s", rule ? rule : "", reason ? reason : "");
+    if (json_is_true(json_object_get(answer, "priced")))
+        ch_cli_say(cli, call, "It would cost about %s USD, at most %s USD.",
+                   amount_of(answer, "likely_cost_usd").text,
+                   amount_of(answer, "worst_cost_usd").text);
+    else
+        ch_cli_say(cli, call, "What it would cost is not known.");
+}
+
+// A refusal is the answer; it shows in the exit code.
+int ch_cli_run_key_explain(struct ch_cli *cli, const struct ch_cli_call *call)
+{
+    struct ch_why why = {""};
+    json_t *arguments = NULL, *answer = NULL;
+    enum ch_err err = ch_cli_gather(cli, call, &arguments, &why);
+    if (!err)
+        err = ch_cli_ask(cli, call, call->command->operation, arguments, &answer, &why);
+    json_decref(arguments);
+    if (err)
+        return ch_cli_fail(cli, err, &why);
+    int code = ch_cli_show(cli, call, answer);
+    say_explanation(cli, call, answer);
+    bool is_allowed = json_is_true(json_object_get(answer, "allowed"));
+    json_decref(answer);
+    return code == CH_EXIT_OK && !is_allowed ? CH_EXIT_NOT_ALLOWED : code;
 }
 
 // A verdict is the answer; a bad one shows in the exit code.

@@ -222,6 +222,33 @@ static enum ch_err append_bytes(struct ch_buf *out, int64_t bytes)
                                 units[unit]);
 }
 
+// "100.00/day learned, 12.10 spent; …"
+static enum ch_err append_budgets(struct ch_buf *out, const json_t *list)
+{
+    enum ch_err err = CH_OK;
+    for (size_t i = 0; i < json_array_size(list) && !err; i++) {
+        const json_t *budget = json_array_get(list, i);
+        err = i ? ch_buf_append(out, "; ", 2) : CH_OK;
+        if (!err)
+            err = append_usd(out, json_object_get(budget, "cap_usd"));
+        if (!err)
+            err = ch_buf_append(out, "/", 1);
+        if (!err)
+            err = append_value(out, json_object_get(budget, "period"));
+        if (!err)
+            err = ch_buf_append(out, " ", 1);
+        if (!err)
+            err = append_value(out, json_object_get(budget, "mode"));
+        if (!err)
+            err = ch_buf_append(out, ", ", 2);
+        if (!err)
+            err = append_usd(out, json_object_get(budget, "spent_usd"));
+        if (!err)
+            err = ch_buf_append(out, " spent", 6);
+    }
+    return err;
+}
+
 // A cell for people.
 static enum ch_err append_cell(struct ch_buf *out, const json_t *value, enum ch_cli_format format)
 {
@@ -244,6 +271,8 @@ static enum ch_err append_cell(struct ch_buf *out, const json_t *value, enum ch_
                          : append_value(out, value);
     case CH_CLI_AS_BYTES:
         return is_number ? append_bytes(out, json_integer_value(value)) : append_value(out, value);
+    case CH_CLI_AS_BUDGETS:
+        return append_budgets(out, value);
     case CH_CLI_AS_YESNO:
         return ch_buf_append_span(out, json_is_true(value) ? CH_SPAN("yes") : CH_SPAN("no"));
     }

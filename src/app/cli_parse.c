@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "app/cli_parse.h"
 
+#include "domain/admin_token.h"
+
 #include <stdio.h>
 
 #define WORD_MAX 48 // longer words are near to nothing
@@ -232,14 +234,15 @@ static bool holds_wrapped_key(const char *word)
 {
     const char *equals = word[0] == '-' ? strchr(word, '=') : NULL;
     const char *text = equals ? equals + 1 : word;
-    return strncmp(text, "ch_", 3) == 0 && strstr(text, "_sk_");
+    return (strncmp(text, "ch_", 3) == 0 && strstr(text, "_sk_")) ||
+           (strncmp(text, "cha_", 4) == 0 && strlen(text) > CH_ADMIN_TOKEN_SECRET);
 }
 
 static enum ch_err refuse_wrapped_key(struct ch_why *why)
 {
     return ch_why_set(why, CH_ERR_INVALID,
-                      "a wrapped key never stands on the command line, and a command takes its "
-                      "name; `chaperone key verify --secret-stdin` says which one it is");
+                      "a wrapped key or admin token never stands on the command line, and a command "
+                      "takes its name; `chaperone key verify --secret-stdin` says which key it is");
 }
 
 // People try --api-key and the like; the answer is worth more than a similar name.
@@ -279,6 +282,8 @@ static enum ch_err check_value(const struct ch_cli_option *option, const char *t
     char name[40];
     int64_t number;
     snprintf(name, sizeof name, "--%s", option->name);
+    if (!*text && option->can_be_empty)
+        return CH_OK;
     if (option->type == CH_CLI_INT && ch_span_to_int64(ch_span_of(text), &number))
         return ch_why_set(why, CH_ERR_INVALID, "%s takes a whole number", name);
     if (option->type == CH_CLI_PAIR && (!strchr(text, '=') || text[0] == '='))
@@ -290,10 +295,18 @@ static enum ch_err check_value(const struct ch_cli_option *option, const char *t
     return CH_OK;
 }
 
+static bool is_given(const struct ch_cli_call *call, const struct ch_cli_option *option)
+{
+    for (size_t i = 0; i < call->value_count; i++)
+        if (call->values[i].option == option)
+            return true;
+    return false;
+}
+
 static enum ch_err keep_value(struct ch_cli_call *call, const struct ch_cli_option *option,
                               const char *text, struct ch_why *why)
 {
-    if (!option->is_repeatable && ch_cli_has(call, option->name))
+    if (!option->is_repeatable && is_given(call, option))
         return ch_why_set(why, CH_ERR_INVALID, "--%s was given twice", option->name);
     if (call->value_count == CH_CLI_VALUES_MAX)
         return ch_why_set(why, CH_ERR_INVALID, "more than %d options", CH_CLI_VALUES_MAX);
@@ -356,10 +369,27 @@ static enum ch_err take_short(struct ch_cli_call *call, struct arguments *args, 
 
 // ---- the whole
 
+static bool is_global(const struct ch_cli_option *option)
+{
+    return find_in(ch_cli_globals, ch_span_of(option->name)) == option;
+}
+
+// A command may have an option of the same name (`price set --output`); this is the other one.
+static const char *global_value(const struct ch_cli_call *call, const char *name)
+{
+    for (size_t i = 0; i < call->value_count; i++)
+        if (is_global(call->values[i].option) && strcmp(call->values[i].option->name, name) == 0)
+            return call->values[i].text;
+    return NULL;
+}
+
 static void read_globals(struct ch_cli_call *call)
 {
-    const char *output = ch_cli_value(call, "output");
-    call->config = ch_cli_value(call, "config");
+    const char *output = global_value(call, "output");
+    call->config = global_value(call, "config");
+    call->admin = global_value(call, "admin");
+    call->admin_token_file = global_value(call, "admin-token-file");
+    call->admin_ca = global_value(call, "admin-ca");
     call->wants_help = ch_cli_has(call, "help");
     call->is_quiet = ch_cli_has(call, "quiet");
     call->is_daemon_only = ch_cli_has(call, "daemon-only");
@@ -442,11 +472,6 @@ int64_t ch_cli_value_int(const struct ch_cli_call *call, const char *option, int
 
 // ---- the operation's arguments
 
-static bool is_global(const struct ch_cli_option *option)
-{
-    return find_in(ch_cli_globals, ch_span_of(option->name)) == option;
-}
-
 struct member {
     char name[40];
 };
@@ -477,6 +502,8 @@ static enum ch_err add_pair(json_t *arguments, const struct ch_cli_value *value,
     char key[128];
     const char *equals = strchr(value->text, '=');
     json_t *pairs = container(arguments, member, json_object);
+    if (!equals) // empty: no pair at all
+        return pairs ? CH_OK : ch_why_set(why, CH_ERR_NOMEM, "out of memory");
     if (!ch_span_copy((struct ch_span){value->text, (size_t)(equals - value->text)}, key,
                       sizeof key))
         return ch_why_set(why, CH_ERR_INVALID, "--%s: the key is too long", value->option->name);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// `chaperone price import`: reads the list, shows what changes, and puts it in force or writes it
-// to a file.
+// `chaperone price list`, and `price import`: reads the list, shows what changes, and puts it in
+// force or writes it to a file.
 #include "app/cli_run.h"
 
 #include "admin/admin.h"
@@ -120,6 +120,10 @@ static void say_summary(struct ch_cli *cli, const struct ch_cli_call *call, cons
     if (count_of(answer, "added") + count_of(answer, "removed") + count_of(answer, "changed") >
         (long long)json_array_size(json_object_get(answer, "items")))
         ch_cli_say(cli, call, "Not all changes are shown.");
+    const char *suspicion = json_string_value(json_object_get(answer, "suspicion"));
+    if (suspicion && *suspicion)
+        ch_cli_say(cli, call, "Suspicious: %s.%s", suspicion,
+                   is_dry && !out ? " It is refused without --force." : "");
     if (out)
         ch_cli_say(cli, call, "Written to %s.", strcmp(out, "-") == 0 ? "standard output" : out);
     else
@@ -146,6 +150,39 @@ static int finish(struct ch_cli *cli, const struct ch_cli_call *call, json_t *an
         code = ch_cli_show(cli, call, answer);
     return code;
 }
+
+// ---- list
+
+static const struct ch_cli_column contract_columns[] = {
+    {.member = "id", .title = "Id", .is_detail = true},
+    {.member = "provider", .title = "Provider"},
+    {.member = "model", .title = "Model", .is_id = true},
+    {.member = "from", .title = "From", .format = CH_CLI_AS_TIME},
+    {.member = "input_cost_per_token", .title = "Input /1M", .format = CH_CLI_AS_PRICE},
+    {.member = "cache_read_input_token_cost", .title = "Cached /1M", .format = CH_CLI_AS_PRICE},
+    {.member = "cache_creation_input_token_cost",
+     .title = "Cache write /1M",
+     .format = CH_CLI_AS_PRICE},
+    {.member = "output_cost_per_token", .title = "Output /1M", .format = CH_CLI_AS_PRICE},
+    {0},
+};
+
+// Contract prices have columns of their own.
+int ch_cli_run_price_list(struct ch_cli *cli, const struct ch_cli_call *call)
+{
+    struct ch_cli_call asked = *call;
+    struct ch_cli_command command = *call->command;
+    if (ch_cli_has(call, "overrides")) {
+        command.columns = contract_columns;
+        command.empty =
+            "There is no contract price. Set one: chaperone price set MODEL --input USD "
+            "--output USD";
+        asked.command = &command;
+    }
+    return ch_cli_run_operation(cli, &asked);
+}
+
+// ---- the whole import
 
 int ch_cli_run_price_import(struct ch_cli *cli, const struct ch_cli_call *call)
 {

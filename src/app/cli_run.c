@@ -8,13 +8,16 @@
 #include "app/config_file.h"
 #include "app/prices.h"
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/secret.h"
+#include "domain/admin_token.h"
 #include "domain/catalogue.h"
 #include "store/store.h"
 
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #define PAGE_MAX      ((size_t)256 * 1024)        // bytes of a help page
@@ -104,6 +107,7 @@ enum ch_err ch_cli_load_config(struct ch_cli *cli, const struct ch_cli_call *cal
         err = is_named ? ch_config_file_load(cli->config_path, &cli->config, why)
                        : ch_config_file_load_found(cli->config_path, &cli->config, why);
     cli->has_config = err == CH_OK;
+    cli->config_is_found = !err && !is_named;
     return err;
 }
 
@@ -114,6 +118,12 @@ static void close_direct(struct ch_cli_direct *direct)
     ch_catalogue_free(direct->catalogue);
     ch_store_close(direct->store);
     ch_zfree(direct);
+}
+
+static void copy_config(void *arg, struct ch_config *config_out)
+{
+    const struct ch_cli *cli = arg;
+    *config_out = cli->config;
 }
 
 static void forget_master_key(struct ch_cli *cli)
@@ -142,7 +152,8 @@ static enum ch_err open_direct(struct ch_cli *cli, struct ch_why *why)
     }
     direct->admin = (struct ch_admin){.store = direct->store,
                                       .base_catalogue = direct->catalogue,
-                                      .upstream_ca = cli->config.upstream_ca};
+                                      .config = copy_config,
+                                      .config_arg = cli};
     cli->direct = direct;
     return CH_OK;
 }
@@ -150,8 +161,47 @@ static enum ch_err open_direct(struct ch_cli *cli, struct ch_why *why)
 void ch_cli_fini(struct ch_cli *cli)
 {
     forget_master_key(cli);
+    ch_secret_free(cli->admin_token);
+    cli->admin_token = NULL;
     close_direct(cli->direct);
     cli->direct = NULL;
+}
+
+// ---- the daemon of another machine
+
+static enum ch_err read_token(struct ch_cli *cli, const struct ch_cli_call *call,
+                              struct ch_why *why)
+{
+    struct ch_buf token;
+    const struct ch_cli_secret_source source = {
+        .file = call->admin_token_file,
+        .file_option = "--admin-token-file",
+        .environment = call->admin_token_file ? NULL : "CHAPERONE_ADMIN_TOKEN",
+        .err = cli->err,
+    };
+    struct ch_span name;
+    if (!source.file && !getenv(source.environment))
+        return ch_why_set(why, CH_ERR_INVALID,
+                          "--admin needs a token: --admin-token-file or CHAPERONE_ADMIN_TOKEN");
+    ch_buf_init(&token, CH_CLI_SECRET_MAX);
+    enum ch_err err = ch_cli_secret_read(&source, &token, why);
+    if (!err && ch_admin_token_parse(ch_buf_span(&token), &name))
+        err = ch_why_set(why, CH_ERR_INVALID, "that is no admin token, or it was cut off");
+    if (!err && ch_secret_new(token.ptr, token.len, &cli->admin_token))
+        err = ch_why_set(why, CH_ERR_NOMEM, "out of memory");
+    ch_buf_fini(&token);
+    return err;
+}
+
+// It has its own database: the one of this machine is never opened instead.
+static enum ch_err ask_remote(struct ch_cli *cli, const struct ch_cli_call *call, const char *url,
+                              const char *operation, const json_t *arguments, json_t **result_out,
+                              struct ch_why *why)
+{
+    enum ch_err err = cli->admin_token ? CH_OK : read_token(cli, call, why);
+    const struct ch_admin_remote remote = {
+        .url = url, .ca = call->admin_ca ? call->admin_ca : "", .token = cli->admin_token};
+    return err ? err : ch_admin_remote_call(&remote, operation, arguments, result_out, why);
 }
 
 // With neither daemon nor store the caller learns about both.
@@ -166,6 +216,9 @@ enum ch_err ch_cli_ask(struct ch_cli *cli, const struct ch_cli_call *call, const
                        const json_t *arguments, json_t **result_out, struct ch_why *why)
 {
     struct ch_why store_why = {""}, daemon_why = {""};
+    const char *remote = call->admin ? call->admin : getenv("CHAPERONE_ADMIN");
+    if (remote && *remote)
+        return ask_remote(cli, call, remote, operation, arguments, result_out, why);
     enum ch_err err = ch_cli_load_config(cli, call, why);
     if (err)
         return err;
@@ -173,7 +226,8 @@ enum ch_err ch_cli_ask(struct ch_cli *cli, const struct ch_cli_call *call, const
     while (!cli->direct) {
         err = ch_admin_client_call(cli->config.admin_socket, cli->config.database, operation,
                                    arguments, result_out, &daemon_why);
-        if (err != CH_ERR_UNAVAILABLE || call->is_daemon_only || strcmp(operation, "status") == 0) {
+        if (err != CH_ERR_UNAVAILABLE || call->is_daemon_only || strcmp(operation, "status") == 0 ||
+            strcmp(operation, "reload") == 0) {
             *why = daemon_why;
             return err;
         }
@@ -194,7 +248,8 @@ static enum ch_err add_secret(struct ch_cli *cli, const struct ch_cli_call *call
     struct ch_buf secret;
     const struct ch_cli_secret_source source = {
         .from_stdin = ch_cli_has(call, "secret-stdin"),
-        .file = ch_cli_value(call, "secret-file"),
+        .file = ch_cli_value(call, "secret-file") ? ch_cli_value(call, "secret-file")
+                                                  : ch_cli_value(call, "new-key-file"),
         .environment = ch_cli_value(call, "secret-env"),
         .prompt = call->command->secret_prompt,
         .in = cli->in,
@@ -291,6 +346,9 @@ int ch_cli_run_operation(struct ch_cli *cli, const struct ch_cli_call *call)
     if (err)
         return ch_cli_fail(cli, err, &why);
     int code = ch_cli_show(cli, call, answer);
+    const char *warning = json_string_value(json_object_get(answer, "warning"));
+    if (warning)
+        ch_cli_say(cli, call, "Warning: %s", warning);
     if (code == CH_EXIT_OK && call->command->done && cli->err_is_terminal && !call->is_quiet) {
         say_about(cli, call->command->done, call->positionals[0]);
         dprintf(cli->err, "\n");
@@ -366,6 +424,7 @@ int ch_cli_main(int argc, char **argv)
 {
     struct ch_cli_call call;
     struct ch_why why = {""};
+    ch_log_set_level(CH_LOG_WARN); // a command talks by itself; the daemon sets its own level
     struct ch_cli cli = {
         .in = STDIN_FILENO,
         .out = STDOUT_FILENO,

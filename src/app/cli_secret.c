@@ -32,33 +32,34 @@ static enum ch_err read_to_end(int fd, const char *from, struct ch_buf *out, str
 
 // A file that others can read has already given the secret away. A pipe (<(…), /dev/fd/N) is
 // private to us.
-static enum ch_err check_file(int fd, const char *path, struct ch_why *why)
+static enum ch_err check_file(int fd, const char *option, const char *path, struct ch_why *why)
 {
     struct stat info;
     if (fstat(fd, &info) != 0)
-        return ch_why_set(why, CH_ERR_IO, "--secret-file %s: %s", path, strerror(errno));
+        return ch_why_set(why, CH_ERR_IO, "%s %s: %s", option, path, strerror(errno));
     if (S_ISFIFO(info.st_mode))
         return CH_OK;
     if (!S_ISREG(info.st_mode))
-        return ch_why_set(why, CH_ERR_INVALID, "--secret-file %s is no regular file", path);
+        return ch_why_set(why, CH_ERR_INVALID, "%s %s is no regular file", option, path);
     if (info.st_uid != geteuid() && info.st_uid != 0)
-        return ch_why_set(why, CH_ERR_DENIED, "--secret-file %s belongs to another user", path);
+        return ch_why_set(why, CH_ERR_DENIED, "%s %s belongs to another user", option, path);
     if (info.st_mode & 077)
         return ch_why_set(why, CH_ERR_DENIED,
-                          "--secret-file %s can be read by others (mode %04o); run: chmod 600 %s",
+                          "%s %s can be read by others (mode %04o); run: chmod 600 %s", option,
                           path, (unsigned)info.st_mode & 07777, path);
     return CH_OK;
 }
 
-static enum ch_err read_file(const char *path, struct ch_buf *out, struct ch_why *why)
+static enum ch_err read_file(const char *option, const char *path, struct ch_buf *out,
+                             struct ch_why *why)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
     if (fd < 0)
-        return ch_why_set(why, errno == ENOENT ? CH_ERR_NOT_FOUND : CH_ERR_IO,
-                          "--secret-file %s: %s", path, strerror(errno));
-    enum ch_err err = check_file(fd, path, why);
+        return ch_why_set(why, errno == ENOENT ? CH_ERR_NOT_FOUND : CH_ERR_IO, "%s %s: %s", option,
+                          path, strerror(errno));
+    enum ch_err err = check_file(fd, option, path, why);
     if (!err)
-        err = read_to_end(fd, "--secret-file", out, why);
+        err = read_to_end(fd, option, out, why);
     close(fd);
     return err;
 }
@@ -178,7 +179,8 @@ static enum ch_err read_source(const struct ch_cli_secret_source *source, struct
     if (source->from_stdin)
         return read_to_end(source->in, "standard input", out, why);
     if (source->file)
-        return read_file(source->file, out, why);
+        return read_file(source->file_option ? source->file_option : "--secret-file", source->file,
+                         out, why);
     if (source->environment)
         return read_environment(source->environment, out, why);
     if (!isatty(source->in))

@@ -1,18 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "app/daemon.h"
 
+#include "app/capture.h"
 #include "app/config_file.h"
 #include "app/prices.h"
 #include "app/version.h"
+#include "app/watchdog.h"
 
 #include "admin/admin.h"
 #include "base/clock.h"
+#include "base/secret.h"
 #include "net/listener.h"
 #include "proxy/proxy.h"
 #include "store/usage_writer.h"
 
+#include <inttypes.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -25,6 +30,8 @@
 #define DRAIN_POLL_MS    20
 #define LOCK_WAIT_MS     5000
 #define LOCK_POLL_MS     50
+#define RELOAD_WAIT_S    30 // a loop that takes longer for one turn is stuck
+#define STATE_TEXT       64 // bytes of what systemd is told
 
 struct daemon;
 
@@ -43,17 +50,39 @@ struct lane {
     struct door doors[CH_CONFIG_LISTENERS_MAX];
     pthread_t thread;
     bool is_running;
+    _Atomic int64_t asked_ns; // when the watchdog's question was posted; 0: it is answered
+};
+
+// What a reload replaces, as one. Immutable.
+struct settings {
+    struct ch_config config;
+    struct ch_tls *upstream_tls;
+    struct ch_tls *server_tls[CH_CONFIG_LISTENERS_MAX];
+    struct ch_capture_plan *capture; // NULL once the capturer has it
+    struct ch_tls *admin_tls; // NULL: the admin listener speaks plainly, or there is none
 };
 
 struct daemon {
-    const struct ch_config *config;
+    const struct ch_config *config; // of the start: for what a reload does not change
+    const char *config_path;
+    bool config_is_found;
+    struct settings *settings;           // in force
+    const struct settings *new_settings; // on their way into the loops
+    pthread_mutex_t reload_lock;         // held by the one reload that runs
+    pthread_mutex_t settings_lock;       // guards `settings` and lanes_left
+    pthread_cond_t lanes_done;
+    unsigned lanes_left;
+    struct ch_watchdog watchdog;
+    enum ch_health health;
     int64_t started_ns;
     struct ch_store *store;
+    bool is_start_recorded;
     struct ch_usage_journal *journal;
     struct ch_registry *registry;
+    struct ch_alerts *alerts;
     struct ch_resolver *resolver;
-    struct ch_tls *upstream_tls;
-    struct ch_tls *server_tls[CH_CONFIG_LISTENERS_MAX];
+    struct ch_capture_queue *captures;
+    struct ch_capturer *capturer;
     struct ch_proxy *proxy;
     unsigned lane_count;
     struct lane lanes[LOOPS_MAX];
@@ -63,6 +92,20 @@ struct daemon {
 };
 
 // ---- the store and what is loaded from it
+
+// Into the audit log. A daemon whose start cannot be recorded does not start.
+static enum ch_err record(struct daemon *d, const char *action, struct ch_why *why)
+{
+    struct ch_audit_actor self;
+    ch_audit_actor_of(geteuid(), &self);
+    json_t *state = json_pack("{s:s, s:i}", "version", CH_VERSION, "pid", (int)getpid());
+    const struct ch_audit_entry entry = {
+        .actor = &self, .action = action, .object_kind = "daemon", .after = state};
+    enum ch_err err = state ? ch_audit_record(d->store, &entry, why)
+                            : ch_why_set(why, CH_ERR_NOMEM, "out of memory");
+    json_decref(state);
+    return err;
+}
 
 static enum ch_err start_store(struct daemon *d, struct ch_why *why)
 {
@@ -78,11 +121,18 @@ static enum ch_err start_store(struct daemon *d, struct ch_why *why)
            ch_clock_mono_ns() < deadline_ns)
         usleep(LOCK_POLL_MS * 1000);
     ch_secret_free(master_key); // the vault holds what it derived from it
+    if (err)
+        return err;
+    err = record(d, "daemon.start", why);
+    d->is_start_recorded = err == CH_OK;
     return err;
 }
 
 static void stop_store(struct daemon *d)
 {
+    struct ch_why why = {""};
+    if (d->is_start_recorded && record(d, "daemon.stop", &why))
+        CH_LOG(CH_LOG_ERROR, "stop_not_recorded", ch_log_text("err", why.text));
     ch_store_close(d->store);
 }
 
@@ -118,6 +168,16 @@ static void stop_registry(struct daemon *d)
     ch_registry_free(d->registry);
 }
 
+static enum ch_err start_alerts(struct daemon *d, struct ch_why *why)
+{
+    return ch_alerts_new(d->registry, d->store, &d->alerts, why);
+}
+
+static void stop_alerts(struct daemon *d)
+{
+    ch_alerts_free(d->alerts);
+}
+
 static enum ch_err start_writer(struct daemon *d, struct ch_why *why)
 {
     return ch_usage_writer_start(d->store, d->journal, why);
@@ -128,28 +188,103 @@ static void stop_writer(struct daemon *d)
     ch_usage_writer_stop(d->store);
 }
 
+// ---- settings
+
+static void free_settings(struct settings *settings)
+{
+    if (!settings)
+        return;
+    ch_capture_plan_unref(settings->capture);
+    ch_tls_free(settings->upstream_tls);
+    for (unsigned i = 0; i < CH_CONFIG_LISTENERS_MAX; i++)
+        ch_tls_free(settings->server_tls[i]);
+    ch_tls_free(settings->admin_tls);
+    ch_zfree(settings);
+}
+
+// NULL for a listener without TLS.
+static enum ch_err open_listener_tls(const struct ch_config_listener *listener,
+                                     struct ch_tls **tls_out, struct ch_why *why)
+{
+    const struct ch_tls_server_options options = {.certificate = listener->tls_certificate,
+                                                  .key = listener->tls_key,
+                                                  .client_ca = listener->tls_client_ca,
+                                                  .requires_client = listener->tls_client_auth ==
+                                                                     CH_CONFIG_CLIENT_AUTH_REQUIRE};
+    if (listener->tls_certificate[0])
+        return ch_tls_server_new(&options, tls_out, why);
+    *tls_out = NULL;
+    return CH_OK;
+}
+
+static enum ch_err open_admin_tls(const struct ch_config *config, struct ch_tls **tls_out,
+                                  struct ch_why *why)
+{
+    const struct ch_tls_server_options options = {
+        .certificate = config->admin_tls_certificate, .key = config->admin_tls_key, .client_ca = ""};
+    if (config->admin_tls_certificate[0])
+        return ch_tls_server_new(&options, tls_out, why);
+    *tls_out = NULL;
+    return CH_OK;
+}
+
+// Reads what the configuration points to.
+static enum ch_err make_settings(const struct ch_config *config, struct settings **settings_out,
+                                 struct ch_why *why)
+{
+    struct settings *settings = ch_zcalloc(1, sizeof *settings);
+    if (!settings)
+        return ch_why_set(why, CH_ERR_NOMEM, "out of memory");
+    settings->config = *config;
+    enum ch_err err = ch_capture_plan_new(config, &settings->capture, why);
+    if (!err)
+        err = ch_tls_client_new(config->upstream_ca, &settings->upstream_tls, why);
+    for (unsigned i = 0; i < config->listener_count && !err; i++)
+        err = open_listener_tls(&config->listeners[i], &settings->server_tls[i], why);
+    if (!err)
+        err = open_admin_tls(config, &settings->admin_tls, why);
+    if (err) {
+        free_settings(settings);
+        return err;
+    }
+    *settings_out = settings;
+    return CH_OK;
+}
+
 // ---- the network
 
 static enum ch_err start_network(struct daemon *d, struct ch_why *why)
 {
     if (ch_resolver_start(RESOLVER_THREADS, &d->resolver) != CH_OK)
         return ch_why_set(why, CH_ERR_UNAVAILABLE, "the resolver threads could not be started");
-    enum ch_err err = ch_tls_client_new(d->config->upstream_ca, &d->upstream_tls, why);
-    for (unsigned i = 0; i < d->config->listener_count && !err; i++) {
-        const struct ch_config_listener *listener = &d->config->listeners[i];
-        if (listener->tls_certificate[0])
-            err = ch_tls_server_new(listener->tls_certificate, listener->tls_key, &d->server_tls[i],
-                                    why);
-    }
-    return err;
+    return make_settings(d->config, &d->settings, why);
 }
 
 static void stop_network(struct daemon *d)
 {
     ch_resolver_stop(d->resolver);
-    ch_tls_free(d->upstream_tls);
-    for (unsigned i = 0; i < CH_CONFIG_LISTENERS_MAX; i++)
-        ch_tls_free(d->server_tls[i]);
+    free_settings(d->settings);
+}
+
+// ---- captures
+
+static enum ch_err start_captures(struct daemon *d, struct ch_why *why)
+{
+    enum ch_err err =
+        ch_capture_queue_new(CH_CAPTURE_QUEUE_BYTES, CH_CAPTURE_QUEUE_COUNT, &d->captures);
+    if (err)
+        return ch_why_set(why, err, "out of memory");
+    err = ch_capturer_start(d->store, d->captures, d->config->capture.directory,
+                            d->settings->capture, &d->capturer, why);
+    if (!err)
+        d->settings->capture = NULL;
+    return err;
+}
+
+static void stop_captures(struct daemon *d)
+{
+    ch_capturer_stop(d->capturer);
+    ch_capture_queue_free(d->captures);
 }
 
 // ---- the loops
@@ -170,7 +305,7 @@ static enum ch_err open_doors(struct lane *lane, struct ch_why *why)
     const struct ch_config *config = lane->daemon->config;
     for (unsigned i = 0; i < config->listener_count; i++) {
         struct door *door = &lane->doors[i];
-        *door = (struct door){.lane = lane, .tls = lane->daemon->server_tls[i]};
+        *door = (struct door){.lane = lane, .tls = lane->daemon->settings->server_tls[i]};
         if (is_unix(config->listeners[i].address) && ch_loop_index(lane->loop) > 0)
             continue; // a path has one socket; SO_REUSEPORT is for ports
         enum ch_err err = ch_listener_open(lane->loop, config->listeners[i].address, on_door_accept,
@@ -225,13 +360,14 @@ static enum ch_err start_loops(struct daemon *d, struct ch_why *why)
     enum ch_err err = ch_usage_highest_id(d->store, &highest, why);
     if (err)
         return err;
-    struct ch_proxy_options options = {.config = d->config,
+    struct ch_proxy_options options = {.config = &d->settings->config,
                                        .registry = d->registry,
                                        .journal = d->journal,
                                        .store = d->store,
                                        .vault = ch_store_vault(d->store),
+                                       .captures = d->captures,
                                        .resolver = d->resolver,
-                                       .upstream_tls = d->upstream_tls,
+                                       .upstream_tls = d->settings->upstream_tls,
                                        .highest_id = highest};
     err = ch_proxy_new(&options, &d->proxy);
     if (err)
@@ -266,7 +402,8 @@ static void tell_lanes(struct daemon *d, ch_loop_fn fn)
 // cut and settled as such.
 static void drain(struct daemon *d)
 {
-    int64_t deadline_ns = ch_clock_mono_ns() + d->config->timeouts.shutdown * CH_NS_PER_MS;
+    int64_t shutdown_ms = d->settings->config.timeouts.shutdown;
+    int64_t deadline_ns = ch_clock_mono_ns() + shutdown_ms * CH_NS_PER_MS;
     tell_lanes(d, drain_lane);
     do
         usleep(DRAIN_POLL_MS * 1000);
@@ -297,7 +434,102 @@ static void stop_loops(struct daemon *d)
     ch_proxy_free(d->proxy);
 }
 
+// ---- reload
+
+static void configure_lane(void *arg)
+{
+    struct lane *lane = arg;
+    struct daemon *d = lane->daemon;
+    const struct settings *settings = d->new_settings;
+    for (unsigned i = 0; i < CH_CONFIG_LISTENERS_MAX; i++)
+        lane->doors[i].tls = settings->server_tls[i];
+    ch_proxy_loop_configure(lane->proxy, &settings->config, settings->upstream_tls);
+    pthread_mutex_lock(&d->settings_lock);
+    if (--d->lanes_left == 0)
+        pthread_cond_signal(&d->lanes_done);
+    pthread_mutex_unlock(&d->settings_lock);
+}
+
+// Takes `settings`. They hold on every loop on return; the old ones are used by nobody then.
+// Sessions and connections that were made by them go on.
+static void put_in_force(struct daemon *d, struct settings *settings)
+{
+    struct timespec deadline;
+    clock_gettime(CLOCK_REALTIME, &deadline);
+    deadline.tv_sec += RELOAD_WAIT_S;
+    d->new_settings = settings;
+    pthread_mutex_lock(&d->settings_lock);
+    d->lanes_left = d->lane_count;
+    pthread_mutex_unlock(&d->settings_lock);
+    for (unsigned i = 0; i < d->lane_count; i++)
+        CH_ASSERT(ch_loop_post(d->lanes[i].loop, configure_lane, &d->lanes[i]) == CH_OK);
+    pthread_mutex_lock(&d->settings_lock);
+    while (d->lanes_left)
+        CH_ASSERT(pthread_cond_timedwait(&d->lanes_done, &d->settings_lock, &deadline) == 0);
+    struct settings *old = d->settings;
+    d->settings = settings;
+    pthread_mutex_unlock(&d->settings_lock);
+    ch_log_set_level(settings->config.log_level);
+    ch_capturer_set_plan(d->capturer, settings->capture);
+    settings->capture = NULL;
+    free_settings(old);
+}
+
+// The file, whole and valid, with nothing changed that has to stay.
+static enum ch_err load_settings(struct daemon *d, struct settings **settings_out,
+                                 struct ch_why *why)
+{
+    struct ch_config *config = ch_zcalloc(1, sizeof *config);
+    if (!config)
+        return ch_why_set(why, CH_ERR_NOMEM, "out of memory");
+    enum ch_err err = d->config_is_found ? ch_config_file_load_found(d->config_path, config, why)
+                                         : ch_config_file_load(d->config_path, config, why);
+    const char *change = err ? NULL : ch_config_fixed_change(d->config, config);
+    if (change)
+        err = ch_why_set(why, CH_ERR_CONFLICT,
+                         "%s: a change of %s needs a restart; nothing was changed", d->config_path,
+                         change);
+    if (!err)
+        err = make_settings(config, settings_out, why);
+    ch_zfree(config);
+    return err;
+}
+
+// From the admin thread and, for SIGHUP, from the main thread.
+static enum ch_err reload(void *arg, struct ch_why *why)
+{
+    struct daemon *d = arg;
+    struct settings *settings;
+    pthread_mutex_lock(&d->reload_lock);
+    enum ch_err err = load_settings(d, &settings, why);
+    if (!err)
+        put_in_force(d, settings);
+    pthread_mutex_unlock(&d->reload_lock);
+    if (err)
+        CH_LOG(CH_LOG_ERROR, "reload_refused", ch_log_text("err", why->text));
+    else
+        CH_LOG(CH_LOG_INFO, "reloaded", ch_log_text("config", d->config_path));
+    return err;
+}
+
+static void copy_config(void *arg, struct ch_config *config_out)
+{
+    struct daemon *d = arg;
+    pthread_mutex_lock(&d->settings_lock);
+    *config_out = d->settings->config;
+    pthread_mutex_unlock(&d->settings_lock);
+}
+
 // ---- the admin socket
+
+static json_t *capture_status(const struct daemon *d)
+{
+    struct ch_capturer_counts counts;
+    ch_capturer_counts(d->capturer, &counts);
+    return json_pack("{s:I, s:I, s:I, s:I, s:I}", "stored", (json_int_t)counts.stored, "left_out",
+                     (json_int_t)counts.left_out, "dropped", (json_int_t)counts.dropped, "waiting",
+                     (json_int_t)counts.waiting, "tripped", (json_int_t)counts.tripped);
+}
 
 static json_t *status(void *arg)
 {
@@ -310,23 +542,42 @@ static json_t *status(void *arg)
         sum.denied += one.denied;
     }
     return json_pack(
-        "{s:s, s:s, s:i, s:I, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:s}", "schema",
+        "{s:s, s:s, s:i, s:I, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:s, s:o}", "schema",
         "chaperone.status/1", "version", CH_VERSION, "pid", (int)getpid(), "uptime_s",
         (json_int_t)((ch_clock_mono_ns() - d->started_ns) / 1000000000), "loops",
         (int)d->lane_count, "connections", (json_int_t)sum.connections, "in_flight",
         (json_int_t)ch_usage_journal_inflight(d->journal), "exchanges", (json_int_t)sum.exchanges,
         "denied", (json_int_t)sum.denied, "keys", (json_int_t)ch_registry_key_count(d->registry),
         "journal_backlog_bytes", (json_int_t)ch_usage_journal_backlog(d->journal), "catalogue",
-        ch_catalogue_version(ch_registry_catalogue(d->registry)), "database", d->config->database);
+        ch_catalogue_version(ch_registry_catalogue(d->registry)), "database", d->config->database,
+        "capture", capture_status(d));
+}
+
+// For a connection of the admin listener.
+static enum ch_err open_admin_session(void *arg, struct ssl_st **session_out)
+{
+    struct daemon *d = arg;
+    *session_out = NULL;
+    pthread_mutex_lock(&d->settings_lock);
+    struct ch_tls *tls = d->settings->admin_tls;
+    enum ch_err err = tls ? ch_tls_session_new(tls, NULL, session_out) : CH_OK;
+    pthread_mutex_unlock(&d->settings_lock);
+    return err;
 }
 
 static enum ch_err start_admin(struct daemon *d, struct ch_why *why)
 {
     d->admin = (struct ch_admin){.store = d->store,
                                  .registry = d->registry,
-                                 .upstream_ca = d->config->upstream_ca,
+                                 .alerts = d->alerts,
+                                 .config = copy_config,
+                                 .config_arg = d,
+                                 .reload = reload,
                                  .status = status,
-                                 .status_arg = d};
+                                 .status_arg = d,
+                                 .listen = d->config->admin_listen,
+                                 .session = open_admin_session,
+                                 .session_arg = d};
     return ch_admin_server_start(&d->admin, d->config->admin_socket, &d->admin_server, why);
 }
 
@@ -343,8 +594,9 @@ static const struct stage {
     void (*stop)(struct daemon *d); // also after a start that failed half-way
 } stages[] = {
     {"store", start_store, stop_store},          {"journal", start_journal, stop_journal},
-    {"registry", start_registry, stop_registry}, {"writer", start_writer, stop_writer},
-    {"network", start_network, stop_network},    {"loops", start_loops, stop_loops},
+    {"registry", start_registry, stop_registry}, {"alerts", start_alerts, stop_alerts},
+    {"writer", start_writer, stop_writer},       {"network", start_network, stop_network},
+    {"captures", start_captures, stop_captures}, {"loops", start_loops, stop_loops},
     {"admin", start_admin, stop_admin},
 };
 #define STAGES (sizeof stages / sizeof *stages)
@@ -391,23 +643,90 @@ static void log_ready(const struct daemon *d)
 {
     for (unsigned i = 0; i < d->config->listener_count; i++)
         CH_LOG(CH_LOG_INFO, "listening", ch_log_text("address", d->config->listeners[i].address),
-               ch_log_text("tls", d->server_tls[i] ? "1.3" : "none"));
+               ch_log_text("tls", d->config->listeners[i].tls_certificate[0] ? "1.3" : "none"));
+    if (d->config->admin_listen[0])
+        CH_LOG(CH_LOG_INFO, "admin_listening", ch_log_text("address", d->config->admin_listen),
+               ch_log_text("tls", d->config->admin_tls_certificate[0] ? "1.3" : "none"));
     CH_LOG(CH_LOG_INFO, "ready", ch_log_text("version", CH_VERSION),
            ch_log_int("loops", d->lane_count),
            ch_log_int("keys", (int64_t)ch_registry_key_count(d->registry)),
            ch_log_text("catalogue", ch_catalogue_version(ch_registry_catalogue(d->registry))));
 }
 
-static void wait_for_signal(const sigset_t *signals)
+// As systemd wants it of a Type=notify-reload service, and other types do not mind.
+static void reload_on_signal(struct daemon *d)
 {
+    struct ch_why why = {""};
+    char state[STATE_TEXT];
+    snprintf(state, sizeof state, "RELOADING=1\nMONOTONIC_USEC=%" PRId64,
+             ch_clock_mono_ns() / CH_NS_PER_US);
+    notify_systemd(state);
+    enum ch_err err = record(d, "reload", &why);
+    if (!err)
+        err = reload(d, &why);
+    else
+        CH_LOG(CH_LOG_ERROR, "reload_refused", ch_log_text("err", why.text));
+    notify_systemd(err ? "READY=1\nSTATUS=The last reload was refused." : "READY=1\nSTATUS=");
+}
+
+// ---- the watchdog
+
+static void answer_watchdog(void *arg)
+{
+    struct lane *lane = arg;
+    atomic_store_explicit(&lane->asked_ns, 0, memory_order_release);
+}
+
+// Asks the loops that have answered, and says for how long the slowest of the others has not.
+static int64_t ask_lanes(struct daemon *d)
+{
+    int64_t now_ns = ch_clock_mono_ns(), longest_ns = 0;
+    for (unsigned i = 0; i < d->lane_count; i++) {
+        struct lane *lane = &d->lanes[i];
+        int64_t asked_ns = atomic_load_explicit(&lane->asked_ns, memory_order_acquire);
+        if (asked_ns && now_ns - asked_ns > longest_ns)
+            longest_ns = now_ns - asked_ns;
+        if (asked_ns)
+            continue;
+        atomic_store_explicit(&lane->asked_ns, now_ns, memory_order_release);
+        // A letterbox that is full belongs to a loop that is stuck: the question stays open.
+        enum ch_err err = ch_loop_post(lane->loop, answer_watchdog, lane);
+        (void)err;
+    }
+    return longest_ns;
+}
+
+static void feed_watchdog(struct daemon *d)
+{
+    enum ch_health health = ch_watchdog_judge(&d->watchdog, ask_lanes(d),
+                                              ch_usage_writer_turns(d->store), ch_clock_mono_ns());
+    if (health == CH_HEALTH_GOOD)
+        notify_systemd("WATCHDOG=1");
+    if (health != d->health)
+        CH_LOG(health == CH_HEALTH_GOOD ? CH_LOG_INFO : CH_LOG_ERROR, "watchdog",
+               ch_log_text("health", ch_health_name(health)));
+    d->health = health;
+}
+
+// Until SIGTERM or SIGINT.
+static void wait_for_signal(struct daemon *d, const sigset_t *signals)
+{
+    int64_t period_ms =
+        ch_watchdog_period_ms(getenv("WATCHDOG_USEC"), getenv("WATCHDOG_PID"), getpid());
+    const struct timespec period = {period_ms / 1000, period_ms % 1000 * 1000000};
     int number = 0;
-    while (sigwait(signals, &number) != 0 || number == SIGHUP)
-        CH_LOG(CH_LOG_WARN, "reload_needs_restart",
-               ch_log_text("hint", "the configuration file is read at start"));
+    ch_watchdog_init(&d->watchdog, ch_usage_writer_turns(d->store), ch_clock_mono_ns());
+    while (number != SIGTERM && number != SIGINT) {
+        number = period_ms ? sigtimedwait(signals, NULL, &period) : sigwaitinfo(signals, NULL);
+        if (number == SIGHUP)
+            reload_on_signal(d);
+        if (period_ms)
+            feed_watchdog(d);
+    }
     CH_LOG(CH_LOG_INFO, "stopping", ch_log_text("signal", number == SIGTERM ? "TERM" : "INT"));
 }
 
-enum ch_err ch_daemon_run(const struct ch_config *config, const char *config_path,
+enum ch_err ch_daemon_run(const struct ch_config *config, const char *config_path, bool is_found,
                           struct ch_why *why)
 {
     static struct daemon d; // one a process, and large
@@ -422,15 +741,21 @@ enum ch_err ch_daemon_run(const struct ch_config *config, const char *config_pat
     ch_log_set_level(config->log_level);
     CH_LOG(CH_LOG_INFO, "starting", ch_log_text("config", config_path));
     raise_descriptor_limit();
-    d = (struct daemon){
-        .config = config, .started_ns = ch_clock_mono_ns(), .lane_count = loop_count(config)};
+    d = (struct daemon){.config = config,
+                        .config_path = config_path,
+                        .config_is_found = is_found,
+                        .reload_lock = PTHREAD_MUTEX_INITIALIZER,
+                        .settings_lock = PTHREAD_MUTEX_INITIALIZER,
+                        .lanes_done = PTHREAD_COND_INITIALIZER,
+                        .started_ns = ch_clock_mono_ns(),
+                        .lane_count = loop_count(config)};
 
     while (started < STAGES && !err)
         err = stages[started++].start(&d, why);
     if (!err) {
         log_ready(&d);
         notify_systemd("READY=1");
-        wait_for_signal(&signals);
+        wait_for_signal(&d, &signals);
         notify_systemd("STOPPING=1");
     }
     while (started > 0)
@@ -453,8 +778,7 @@ static enum ch_err check_tls(const struct ch_config *config, struct ch_buf *out,
         struct ch_tls *tls;
         if (!listener->tls_certificate[0])
             continue;
-        enum ch_err err =
-            ch_tls_server_new(listener->tls_certificate, listener->tls_key, &tls, why);
+        enum ch_err err = open_listener_tls(listener, &tls, why);
         if (!err)
             ch_tls_free(tls);
         if (!err)
@@ -463,6 +787,17 @@ static enum ch_err check_tls(const struct ch_config *config, struct ch_buf *out,
             return err;
     }
     return CH_OK;
+}
+
+static enum ch_err check_admin_tls(const struct ch_config *config, struct ch_buf *out,
+                                   struct ch_why *why)
+{
+    struct ch_tls *tls;
+    enum ch_err err = open_admin_tls(config, &tls, why);
+    if (err || !tls)
+        return err;
+    ch_tls_free(tls);
+    return report(out, "admin tls", config->admin_tls_certificate);
 }
 
 static enum ch_err check_store(const struct ch_config *config, struct ch_why *why)
@@ -476,13 +811,26 @@ static enum ch_err check_store(const struct ch_config *config, struct ch_why *wh
     return err;
 }
 
+// Its patterns, its rules and its program.
+static enum ch_err check_captures(const struct ch_config *config, struct ch_why *why)
+{
+    struct ch_capture_plan *plan = NULL;
+    enum ch_err err = ch_capture_plan_new(config, &plan, why);
+    ch_capture_plan_unref(plan);
+    return err;
+}
+
 enum ch_err ch_daemon_check(const struct ch_config *config, struct ch_buf *report_out,
                             struct ch_why *why)
 {
     struct ch_catalogue *catalogue = NULL;
-    enum ch_err err = report(report_out, "config", "valid");
+    enum ch_err err = check_captures(config, why);
+    if (!err)
+        err = report(report_out, "config", "valid");
     if (!err)
         err = check_tls(config, report_out, why);
+    if (!err)
+        err = check_admin_tls(config, report_out, why);
     if (!err)
         err = check_store(config, why);
     if (!err)

@@ -90,7 +90,7 @@ static enum ch_err compose(struct installation *in, const char *listen, struct c
 static enum ch_err check_nothing_is_there(const struct installation *in, struct ch_why *why)
 {
     static const char *const names[] = {CONFIG_NAME, KEY_NAME, DATABASE_NAME, DATABASE_NAME "-wal",
-                                        "chaperone.journal"};
+                                        DATABASE_NAME ".audit-heads", "chaperone.journal"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         struct path path = path_of(in, names[i]);
         struct stat info;
@@ -199,6 +199,7 @@ static void remove_what_was_made(const struct installation *in)
         remove_file(in, DATABASE_NAME "-wal");
         remove_file(in, DATABASE_NAME "-shm");
         remove_file(in, DATABASE_NAME ".lock");
+        remove_file(in, DATABASE_NAME ".audit-heads");
     }
     if (in->made_key)
         remove_file(in, KEY_NAME);

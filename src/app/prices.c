@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "app/prices.h"
 
+#include "admin/contracts.h"
 #include "base/str.h"
 #include "store/price_store.h"
 
@@ -45,8 +46,8 @@ static enum ch_err read_file(const char *path, struct ch_buf *out, struct ch_why
     return err;
 }
 
-enum ch_err ch_prices_load(const struct ch_config *config, struct ch_store *store,
-                           struct ch_catalogue **catalogue_out, struct ch_why *why)
+static enum ch_err load_list(const struct ch_config *config, struct ch_store *store,
+                             struct ch_catalogue **catalogue_out, struct ch_why *why)
 {
     struct ch_buf text;
     ch_buf_init(&text, CH_CATALOGUE_MAX_BYTES);
@@ -61,5 +62,26 @@ enum ch_err ch_prices_load(const struct ch_config *config, struct ch_store *stor
         err = ch_catalogue_load(ch_prices_embedded(), catalogue_out, why);
     }
     ch_buf_fini(&text);
+    return err;
+}
+
+enum ch_err ch_prices_load(const struct ch_config *config, struct ch_store *store,
+                           struct ch_catalogue **catalogue_out, struct ch_why *why)
+{
+    struct ch_catalogue *list, *with_contracts = NULL;
+    enum ch_err err = load_list(config, store, &list, why);
+    if (err || !store) {
+        if (!err)
+            *catalogue_out = list;
+        return err;
+    }
+    err = ch_contracts_apply(store, list, &with_contracts, why);
+    if (!err && !with_contracts) {
+        *catalogue_out = list;
+        return CH_OK;
+    }
+    ch_catalogue_free(list);
+    if (!err)
+        *catalogue_out = with_contracts;
     return err;
 }

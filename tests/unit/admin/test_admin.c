@@ -478,12 +478,13 @@ static void a_key_that_nobody_saw_is_revoked(void **state)
     assert_true(stored_as(state, "key.show", "{\"name\":\"k\"}", "status", "revoked"));
 }
 
-static void a_reason_is_for_what_is_final(void **state)
+static void a_reason_is_kept_with_what_it_explains(void **state)
 {
     ok(state, "provider.create", PROVIDER);
     ok(state, "key.create", "{\"name\":\"k\",\"provider\":[\"p\"]}");
-    refused(state, "key.disable", "{\"name\":\"k\",\"reason\":\"x\"}", CH_ERR_INVALID,
-            "takes name");
+    ok(state, "key.disable", "{\"name\":\"k\",\"reason\":\"y\"}");
+    assert_true(stored_as(state, "key.show", "{\"name\":\"k\"}", "revoke_reason", "y"));
+    refused(state, "key.show", "{\"name\":\"k\",\"reason\":\"x\"}", CH_ERR_INVALID, "takes name");
     ok(state, "key.revoke", "{\"name\":\"k\",\"reason\":\"x\"}");
     assert_true(stored_as(state, "key.show", "{\"name\":\"k\"}", "revoke_reason", "x"));
 }
@@ -516,7 +517,7 @@ int main(void)
         TEST(a_key_is_refused_although_the_disk_is_full),
         TEST(a_provider_is_refused_although_the_disk_is_full),
         TEST(a_key_that_nobody_saw_is_revoked),
-        TEST(a_reason_is_for_what_is_final),
+        TEST(a_reason_is_kept_with_what_it_explains),
         TEST(usage_is_flushed_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -359,7 +359,8 @@ static void open_store_with_provider(struct fixture *fixture, const char *url)
 
 static void close_store(struct fixture *fixture)
 {
-    static const char *const names[] = {"x.db", "x.db-wal", "x.db-shm", "x.db.lock"};
+    static const char *const names[] = {"x.db", "x.db-wal", "x.db-shm", "x.db.lock",
+                                        "x.db.audit-heads"};
     char path[96];
     ch_store_close(fixture->admin.store);
     fixture->admin.store = NULL;

@@ -57,6 +57,19 @@ static void a_list_as_tsv(void **state)
     expect("{\"items\":[]}", &(struct ch_cli_view){.columns = columns, .output = CH_CLI_TABLE}, "");
 }
 
+static void budgets_in_a_few_words(void **state)
+{
+    static const struct ch_cli_column one[] = {
+        {.member = "budgets", .title = "Budgets", .format = CH_CLI_AS_BUDGETS}, {0}};
+    (void)state;
+    expect("{\"budgets\":[{\"cap_usd\":\"100.000000000\",\"period\":\"day\",\"mode\":\"strict\","
+           "\"spent_usd\":\"0.125000000\"},{\"cap_usd\":\"0.500000000\",\"period\":\"total\","
+           "\"mode\":\"soft\",\"spent_usd\":\"0.000000000\"}]}",
+           &(struct ch_cli_view){.columns = one, .output = CH_CLI_TABLE},
+           "Budgets:  100.00/day strict, 0.125 spent; 0.50/total soft, 0.00 spent\n");
+    expect("{\"budgets\":[]}", &(struct ch_cli_view){.columns = one, .output = CH_CLI_TABLE}, "");
+}
+
 static void ids_only(void **state)
 {
     (void)state;
@@ -162,6 +175,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_list_as_a_table),
         cmocka_unit_test(a_list_as_tsv),
+        cmocka_unit_test(budgets_in_a_few_words),
         cmocka_unit_test(ids_only),
         cmocka_unit_test(one_object),
         cmocka_unit_test(groups_come_first_and_totals_last),

@@ -103,7 +103,14 @@ static void mistakes_name_what_would_work(void **state)
         {"provider create p --type opnai", "did you mean openai?"},
         {"env web", "needs --for SDK"},
         {"serve now", "word too many: now"},
-        {"key disable web --reason x", "no option --reason"},
+        {"key show web --reason x", "no option --reason"},
+        {"budget set key:web", "needs AMOUNT/PERIOD"},
+        {"budget set key:web 1/day --mode hard", "--mode takes one of: strict learned soft"},
+        {"budget delete key:web year", "PERIOD takes one of: day week month total"},
+        {"key create web --provider x --models=", "--models is empty"},
+        {"key update web --rpm ten", "--rpm takes a whole number"},
+        {"key explain web", "needs --model MODEL"},
+        {"price set gpt-4o --output 1 --output 2", "--output was given twice"},
     };
     struct ch_cli_call call;
     struct ch_why why;
@@ -228,7 +235,9 @@ static void the_table_is_sound(void **state)
             assert_true((o->type == CH_CLI_FLAG) == (o->value == NULL));
             assert_true((o->type == CH_CLI_CHOICE) == (o->choices != NULL));
             assert_non_null(o->help);
-            for (const struct ch_cli_option *g = ch_cli_globals; g->name; g++)
+            // The price of output is the one option with a global one's name.
+            bool is_price = strcmp(c->noun, "price") == 0 && strcmp(o->name, "output") == 0;
+            for (const struct ch_cli_option *g = ch_cli_globals; g->name && !is_price; g++)
                 assert_string_not_equal(o->name, g->name);
             if (o->is_secret)
                 assert_non_null(c->secret_member);
@@ -236,6 +245,44 @@ static void the_table_is_sound(void **state)
         for (size_t i = 0; i < CH_CLI_POSITIONALS_MAX && c->positionals[i].name; i++)
             assert_true(c->positionals[i].is_local || c->positionals[i].member);
     }
+}
+
+static void an_empty_value_clears(void **state)
+{
+    char words[][20] = {
+        "chaperone", "key", "update",       "web", "--models",          "", "--rpm=",
+        "--tag",     "",    "--allow-cidr", "",    "--on-client-abort", ""};
+    enum { WORDS = sizeof words / sizeof *words };
+    char *argv[WORDS];
+    for (int i = 0; i < WORDS; i++)
+        argv[i] = words[i];
+    struct ch_cli_call call;
+    struct ch_why why;
+    json_t *arguments, *expected;
+    (void)state;
+    assert_int_equal(ch_cli_parse(WORDS, argv, &call, &why), CH_OK);
+    assert_int_equal(ch_cli_arguments(&call, &arguments, &why), CH_OK);
+    expected = json_loads("{\"name\":\"web\",\"models\":\"\",\"rpm\":\"\",\"tag\":{},"
+                          "\"allow_cidr\":[\"\"],\"on_client_abort\":\"\"}",
+                          0, NULL);
+    assert_true(json_equal(arguments, expected));
+    json_decref(arguments);
+    json_decref(expected);
+}
+
+static void the_price_of_output_is_not_the_form_of_the_answer(void **state)
+{
+    struct ch_cli_call call;
+    struct ch_why why;
+    json_t *arguments;
+    (void)state;
+    assert_int_equal(parse("price set gpt-4o --output 8.50 -o json", &call, &why), CH_OK);
+    assert_int_equal(call.output, CH_CLI_JSON);
+    assert_int_equal(ch_cli_arguments(&call, &arguments, &why), CH_OK);
+    assert_string_equal(json_string_value(json_object_get(arguments, "output")), "8.50");
+    json_decref(arguments);
+    assert_int_equal(parse("price set gpt-4o --output 8.50", &call, &why), CH_OK);
+    assert_int_equal(call.output, CH_CLI_AUTO);
 }
 
 static void provider_types_are_those_of_the_domain(void **state)
@@ -273,6 +320,8 @@ int main(void)
         cmocka_unit_test(arguments_are_checked),
         cmocka_unit_test(many_options),
         cmocka_unit_test(the_table_is_sound),
+        cmocka_unit_test(an_empty_value_clears),
+        cmocka_unit_test(the_price_of_output_is_not_the_form_of_the_answer),
         cmocka_unit_test(provider_types_are_those_of_the_domain),
         cmocka_unit_test(exit_codes),
     };
