@@ -19,6 +19,7 @@ LIBRARIES = [
     (re.compile(r"openssl/"), {"net", "store"}, "OpenSSL"),
     (re.compile(r"sqlite3\.h$"), {"store"}, "SQLite"),
     (re.compile(r"yaml\.h$"), {"domain"}, "libyaml"),
+    (re.compile(r"pcre2\.h$"), {"domain"}, "PCRE2"),
 ]
 # Only app/ ends the process; base/ owns ch_assert, which may abort.
 ENDS = re.compile(r"(?<![\w.>])(exit|_exit|_Exit|quick_exit|abort)\s*\(")

@@ -18,6 +18,7 @@ HOLD_DRIP_MS = 2000
 HELD_FEW, HELD_MANY = 1000, 10000
 SPARE_DESCRIPTORS = 400  # of a proxy, beside two for each stream
 KEYS_FEW, KEYS_MANY = 10_000, 1_000_000
+FLOOD_RATE, FLOOD_SECONDS = 100_000, 8
 
 PASS, MISS = "pass", "miss"
 
@@ -143,16 +144,17 @@ def load_once(stage, name, body_file, directives, seconds, tokens=None):
     return Load(spent / exchanges, exchanges * 1e6 / took_us, busy, exchanges, errors)
 
 
-def measure_load(stage, plan, what, body, directives, limit):
+def measure_load(stage, plan, what, body, directives, limit, key="sandbox"):
+    tokens = [stage.tokens[key]]
     body_file = stage.folder / "body.json"
     body_file.write_text(body)
     loads = {name: [] for name in stage.targets()}
     for name in loads:  # warm: connections, caches, branch predictors
-        load_once(stage, name, body_file, directives, 1)
+        load_once(stage, name, body_file, directives, 1, tokens)
     rows_before = stage.usage_rows()
     for _ in range(plan.rounds):
         for name in loads:
-            loads[name].append(load_once(stage, name, body_file, directives, plan.seconds))
+            loads[name].append(load_once(stage, name, body_file, directives, plan.seconds, tokens))
     cpu = {name: [load.cpu_us for load in of] for name, of in loads.items()}
     rate = {name: [load.rate for load in of] for name, of in loads.items()}
     found = ratios(cpu)
@@ -189,6 +191,13 @@ def honesty_rows(stage, what, loads, rows_before):
 
 def measure_small(stage, plan):
     return measure_load(stage, plan, "300 B prompt, 750 B answer", chat_body(300), ANSWER, 1.0)
+
+
+def measure_policy(stage, plan):
+    """The same work for a key with five budgets, a model list, a map and all limits."""
+    stage.open_policed_key()
+    what = "the same, five budgets, model list, all limits"
+    return measure_load(stage, plan, what, chat_body(300), ANSWER, 1.0, key="policed")
 
 
 def measure_large(stage, plan):
@@ -234,6 +243,38 @@ def measure_latency(stage, plan):
     for row in rows:
         row.goal, row.verdict = "≤ 1.0 × nginx", ratio_verdict(row.ratios, 1.0)
     return rows
+
+
+# ---- malformed keys
+
+
+def measure_keyflood(stage, plan):
+    """Good calls on one connection, alone and beside a flood of keys that are none."""
+    port, token = stage.port_of("chaperone", "load"), stage.token_of("chaperone", "load")
+    alone, beside, answered = [], [], []
+    for _ in range(plan.rounds):
+        alone.append(parse_lines(stage.tool("bench_latency", port, token, plan.latency_requests, ANSWER)))
+        flood = subprocess.Popen(
+            on_core(LOAD_CORE, [stage.tools / "bench_flood", port, FLOOD_RATE, FLOOD_SECONDS]),
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+        )
+        try:
+            time.sleep(0.2)
+            while flood.poll() is None and len(beside) < len(alone):
+                beside.append(parse_lines(stage.tool("bench_latency", port, token, plan.latency_requests, ANSWER)))
+            counts = parse_lines(flood.communicate(timeout=FLOOD_SECONDS + 30)[0])
+        finally:
+            flood.kill()
+        if beside[-1]["errors"] or alone[-1]["errors"]:
+            raise BenchError("good calls were refused beside malformed keys")
+        answered.append(counts["answered"] * 1e6 / counts["seconds_us"])
+    change = statistics.median(b["p99_ns"] / a["p99_ns"] for a, b in zip(alone, beside, strict=True))
+    rate = statistics.median(answered)
+    return [
+        Row(f"{FLOOD_RATE:,} malformed keys a second: answered a second", {"chaperone": f"{rate:,.0f}"}),
+        Row("p99 of good calls beside them, of that without", {"chaperone": f"{change:.2f} ×"},
+            goal="≤ 1.20 ×", verdict=verdict(change <= 1.2) if rate >= 0.95 * FLOOD_RATE else MISS),
+    ]
 
 
 # ---- streams
@@ -383,9 +424,11 @@ def measure_store(stage, plan):
 # In this order: memory is measured on a fresh daemon, and keys stay once they are made.
 MEASURES = {
     "small": measure_small,
+    "policy": measure_policy,
     "large": measure_large,
     "burst": measure_burst,
     "latency": measure_latency,
+    "keyflood": measure_keyflood,
     "streams": measure_streams,
     "memory": measure_memory,
     "keys": measure_keys,

@@ -188,6 +188,19 @@ class Stage:
                 "--team", "bench", "--project", "relay", "--env", "test", "-q",
             ).strip()
 
+    def open_policed_key(self):
+        """A key that everything applies to and nothing refuses."""
+        if "policed" in self.tokens:
+            return
+        self.tokens["policed"] = self.manage(
+            "key", "create", "policed", "--provider", "sandbox", "--models", "gpt-4o*,o3,sandbox-*",
+            "--deny-models", "gpt-4o-audio*", "--map", "gpt-4o-2024=gpt-4o-mini", "--team", "policed",
+            "--project", "policed", "--rpm", "1000000000", "--tpm", "1000000000000", "--concurrency", "100000",
+            "--budget", "100000/day", "--budget", "1000000/month", "-q",
+        ).strip()
+        for scope in ("team:policed", "project:policed", "all"):
+            self.manage("budget", "set", scope, "1000000/month", "--mode", "strict")
+
     def start_chaperone(self):
         """Returns the seconds until it was ready."""
         start = time.monotonic()

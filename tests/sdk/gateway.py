@@ -20,6 +20,12 @@ from harness.process import Installation, Sandbox, clean_environment  # noqa: E4
 SECRET = "sk-sandbox-CANARY-5Tq8Wn2Xc7Zr"
 # One red pixel.
 PNG = base64.b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg==")
+# Keys that are refused: by a budget that is spent, with either status; by a rate that refills in a second and a half. The last
+# one's streams are cut as soon as they cost something.
+LIMITED = {"spent": ("--budget", "0/day", "--budget-mode", "strict"),
+           "spent-402": ("--budget", "0/month", "--budget-status", "402"),
+           "paced": ("--rpm", "40"),
+           "cut": ("--budget", "0/day", "--budget-mode", "soft")}
 BASES = {"openai": "/v1", "anthropic": "", "gemini": ""}
 
 
@@ -38,6 +44,9 @@ class Gateway:
             self.daemon.provider(name, name, self.sandbox.url + base, SECRET)
             self.keys[name] = self.daemon.key(f"{name}-all", name)
             self.keys[f"{name}-narrow"] = self.daemon.key(f"{name}-narrow", name, models="only-this-model")
+            for kind, options in LIMITED.items():
+                self.keys[f"{name}-{kind}"] = self.daemon.key(f"{name}-{kind}", name, options=options)
+            self.daemon.cli("budget", "set", f"key:{name}-cut", "0/day", "--on-exhausted", "cut")
 
     def environment(self):
         """What a child needs to know. Node reads the authority's file when it starts."""

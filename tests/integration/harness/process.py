@@ -55,7 +55,7 @@ def yaml(value, indent=0):
         return "\n".join(lines)
     lines = []
     for item in value:
-        text = yaml(item, indent + 1)
+        text = yaml(item, indent + 1) if isinstance(item, (dict, list)) else pad + "  " + scalar(item)
         lines.append(pad + "- " + text[len(pad) + 2:])
     return "\n".join(lines)
 

@@ -11,6 +11,7 @@ import { everyWay, key, place, png } from "./gateway.mjs";
 const messages = [{ role: "user", content: "Say hello." }];
 const tools = [{ type: "function", function: { name: "weather", description: "The weather of a place.", parameters: place } }];
 const model = "gpt-4o-mini";
+const sound = Buffer.concat([Buffer.from("RIFF"), Buffer.alloc(300_000)]);
 
 everyWay({ openai6, openai7 }, ["/v1", "/openai/v1"], (name, sdk, baseURL) => {
   const connect = (apiKey = key("openai"), maxRetries = 0) => new sdk.OpenAI({ baseURL, apiKey, maxRetries, timeout: 20_000 });
@@ -76,6 +77,47 @@ everyWay({ openai6, openai7 }, ["/v1", "/openai/v1"], (name, sdk, baseURL) => {
       const done = await client.embeddings.create({ model: "text-embedding-3-small", input: ["one", "two"] });
       assert.equal(done.data.length, 2);
       assert.equal(typeof done.data[0].embedding[0], "number");
+    });
+
+    test("images", async () => {
+      const done = await client.images.generate({ model: "gpt-image-1.5", prompt: "A hat.", n: 2, size: "1024x1024" });
+      assert.equal(done.data.length, 2);
+      assert.ok(done.data[0].b64_json && done.usage.output_tokens > 0);
+    });
+
+    test("image edit", async () => {
+      const image = await sdk.toFile(Buffer.from(png, "base64"), "one.png", { type: "image/png" });
+      const done = await client.images.edit({ model: "gpt-image-1.5", image: [image, image], prompt: "A hat." });
+      assert.ok(done.data[0].b64_json && done.usage.input_tokens_details.image_tokens > 0);
+    });
+
+    test("transcription", async () => {
+      const file = await sdk.toFile(sound, "a.wav");
+      assert.ok((await client.audio.transcriptions.create({ model: "whisper-1", file })).text);
+      assert.ok(await client.audio.transcriptions.create({ model: "whisper-1", file, response_format: "srt" }));
+    });
+
+    test("transcription stream", async () => {
+      const events = [];
+      const file = await sdk.toFile(sound, "a.wav");
+      for await (const event of await client.audio.transcriptions.create({ model: "gpt-4o-transcribe", file, stream: true }))
+        events.push(event);
+      assert.equal(events.at(-1).type, "transcript.text.done");
+      assert.ok(events.at(-1).usage.output_tokens > 0);
+    });
+
+    test("speech", async () => {
+      const answer = await client.audio.speech.create({ model: "tts-1", voice: "alloy", input: "Grüß Gott." });
+      assert.ok(Buffer.from(await answer.arrayBuffer()).subarray(0, 3).equals(Buffer.from("ID3")));
+    });
+
+    test("media model not allowed", async () => {
+      const narrow = connect(key("openai-narrow"), 2);
+      const file = await sdk.toFile(sound, "a.wav");
+      const refused = (error) => error instanceof sdk.PermissionDeniedError && error.code === "model_not_allowed";
+      await assert.rejects(narrow.audio.transcriptions.create({ model: "whisper-1", file }), refused);
+      await assert.rejects(narrow.images.edit({ model: "gpt-image-1.5", image: file, prompt: "A hat." }), refused);
+      await assert.rejects(narrow.audio.speech.create({ model: "tts-1", voice: "alloy", input: "Hello." }), refused);
     });
 
     test("models", async () => {

@@ -10,6 +10,7 @@ import pytest
 from gateway import PNG
 
 HELLO = [{"role": "user", "content": "Say hello."}]
+SOUND = b"RIFF" + bytes(300_000)
 TOOL = {"type": "function", "function": {"name": "weather", "description": "The weather of a place.", "parameters": {
     "type": "object", "properties": {"place": {"type": "string"}}, "required": ["place"]}}}
 
@@ -73,6 +74,61 @@ def test_responses_stream(client):
 def test_embeddings(client):
     done = client.embeddings.create(model="text-embedding-3-small", input=["one", "two"])
     assert len(done.data) == 2 and all(isinstance(x, float) for x in done.data[0].embedding) and done.usage.prompt_tokens > 0
+
+
+def test_images(client):
+    done = client.images.generate(model="gpt-image-1.5", prompt="A hat.", n=2, size="1024x1024", quality="low")
+    assert len(done.data) == 2 and base64.b64decode(done.data[0].b64_json) and done.usage.output_tokens > 0
+
+
+def test_images_stream(client):
+    events = list(client.images.generate(model="gpt-image-1.5", prompt="A hat.", stream=True, partial_images=1))
+    assert events[-1].type == "image_generation.completed" and events[-1].usage.total_tokens > 0
+
+
+def test_image_edit(client):
+    """The SDK puts the model behind the images; the form goes through in one piece."""
+    images = [("one.png", PNG, "image/png"), ("two.png", PNG * 20_000, "image/png")]
+    done = client.images.edit(model="gpt-image-1.5", image=images, prompt="A hat.", n=1)
+    assert done.data[0].b64_json and done.usage.input_tokens_details.image_tokens > 0
+
+
+@pytest.mark.parametrize("format", ["json", "verbose_json", "text", "vtt"])
+def test_transcription(client, format):
+    done = client.audio.transcriptions.create(model="whisper-1", file=("a.wav", SOUND), response_format=format)
+    assert (done if isinstance(done, str) else done.text).strip()
+
+
+def test_transcription_stream(client):
+    events = list(client.audio.transcriptions.create(model="gpt-4o-transcribe", file=("a.wav", SOUND), stream=True))
+    assert events[-1].type == "transcript.text.done" and events[-1].text and events[-1].usage.output_tokens > 0
+
+
+@pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")
+def test_translation(client):
+    assert client.audio.translations.create(model="whisper-1", file=("a.wav", SOUND)).text
+
+
+def test_speech(client):
+    assert client.audio.speech.create(model="tts-1", voice="alloy", input="Grüß Gott.").content.startswith(b"ID3")
+
+
+def test_speech_stream(client, tmp_path):
+    with client.audio.speech.with_streaming_response.create(model="gpt-4o-mini-tts", voice="alloy", input="Hello.") as speech:
+        speech.stream_to_file(tmp_path / "a.mp3")
+    assert (tmp_path / "a.mp3").read_bytes().startswith(b"ID3")
+
+
+@pytest.mark.parametrize("call", [
+    lambda client: client.audio.transcriptions.create(model="whisper-1", file=("a.wav", SOUND)),
+    lambda client: client.images.edit(model="gpt-image-1.5", image=("a.png", PNG), prompt="A hat."),
+    lambda client: client.images.generate(model="gpt-image-1.5", prompt="A hat."),
+    lambda client: client.audio.speech.create(model="tts-1", voice="alloy", input="Hello.")], ids=["audio", "edit", "image", "speech"])
+def test_media_model_not_allowed(gateway, url, call):
+    with openai.OpenAI(base_url=url + "/v1", api_key=gateway.keys["openai-narrow"], max_retries=2) as client:
+        with pytest.raises(openai.PermissionDeniedError) as caught:
+            call(client)
+        assert caught.value.code == "model_not_allowed"
 
 
 def test_models(client):
