@@ -24,6 +24,9 @@ if(CH_SANITIZE)
     -fsanitize=${CH_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   target_link_options(ch_sanitize INTERFACE -fsanitize=${CH_SANITIZE})
 endif()
+if(CH_FUZZ) # the fuzzer steers by the branches that the parsers take, not its own
+  target_compile_options(ch_sanitize INTERFACE -fsanitize=fuzzer-no-link)
+endif()
 
 # ch_floor(NAME SOURCES a.c … HEADERS a.h … LINK lower libraries …)
 # A floor is a static library. Its headers live in include/NAME and must compile alone.

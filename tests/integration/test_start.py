@@ -12,7 +12,7 @@ import pytest
 from harness.world import SECRETS, ask, wire
 from harness import samples
 from harness.client import request
-from harness.process import BINARY, Installation, Process, clean_environment, free_port
+from harness.process import BINARY, Installation, Process, clean_environment, free_port, wait_until
 from harness.upstream import chunked, reply, stall
 
 
@@ -222,6 +222,8 @@ def test_readiness_is_told_to_systemd(installation):
 
 def test_admin_socket_is_private(installation):
     installation.start()
-    mode = stat.S_IMODE((installation.folder / "chaperone.sock").stat().st_mode)
+    path = installation.folder / "chaperone.sock"
+    wait_until(path.exists, what="the admin socket")  # it comes after the listeners of clients
+    mode = stat.S_IMODE(path.stat().st_mode)
     installation.stop()
     assert mode == 0o600

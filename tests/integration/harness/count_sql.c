@@ -42,8 +42,8 @@ int sqlite3_prepare_v3(struct sqlite3 *db, const char *sql, int size, unsigned f
     return next(db, sql, size, flags, statement, tail);
 }
 
-int sqlite3_exec(struct sqlite3 *db, const char *sql,
-                 int (*each)(void *, int, char **, char **), void *arg, char **error)
+int sqlite3_exec(struct sqlite3 *db, const char *sql, int (*each)(void *, int, char **, char **),
+                 void *arg, char **error)
 {
     int (*next)(struct sqlite3 *, const char *, int (*)(void *, int, char **, char **), void *,
                 char **) = dlsym(RTLD_NEXT, "sqlite3_exec");
