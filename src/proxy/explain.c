@@ -247,7 +247,6 @@ enum ch_err ch_registry_explain(const struct ch_registry *registry,
     estimate(registry, &ask, key, provider, price, &rule, &guess);
     e->likely_nano_usd = guess.cost.likely_nano_usd;
     e->worst_nano_usd = guess.cost.worst_nano_usd;
-    explain_scopes(e, scopes, count,
-                   policy_all_tokens(&guess.likely));
+    explain_scopes(e, scopes, count, policy_all_tokens(&guess.likely));
     return CH_OK;
 }

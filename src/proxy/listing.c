@@ -8,8 +8,7 @@
 
 bool listing_is_filtered(const struct exchange *x, const struct key_record *key)
 {
-    return x->route->endpoint == CH_ENDPOINT_MODELS &&
-           policy_has_model_lists(key) &&
+    return x->route->endpoint == CH_ENDPOINT_MODELS && policy_has_model_lists(key) &&
            !(key->policy && key->policy->models_are_shadow);
 }
 

@@ -92,8 +92,8 @@ struct exchange;
 
 // What an exchange was admitted with; policy.c alone changes it. The arrays are not initialised.
 struct policy_state {
-    unsigned epoch; // of the budgets, at admission
-    const struct attribution *attribution; // likewise: whose budgets it falls under
+    const struct attribution *attribution; // at admission: whose budgets it falls under
+    unsigned epoch;                        // likewise, of the budgets
     uint8_t hold_count, claim_count;
     bool is_estimated, is_limited, cuts;
     bool drains;                            // goes on without its client, to learn what it used

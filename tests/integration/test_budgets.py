@@ -803,3 +803,38 @@ def test_a_price_that_changes_in_flight_is_not_yet_this_ones(fresh):
     assert world.settled(f"key:{name}")["spent_nano_usd"] == ask.worst
     assert world.exchange(ask.data).status == 200
     assert world.settled(f"key:{name}")["spent_nano_usd"] == ask.worst + len(ask.body) * 50000 + ask.output * 70000
+
+
+# ---- the same from the command line
+
+def test_the_commands(fresh):
+    """`key create --budget`, `budget set|list|show|delete|alerts`, `usage list --denied|--shadow`, as people use them."""
+    world = fresh(providers=("openai",))
+    world.upstreams["openai"].script = bill()
+    token = world.key("app", "openai", models="unit-*", team="blue", options=(
+        "--budget", "1/day", "--budget", "10/month", "--budget-mode", "strict", "--rpm", "600", "--map", "cheap=unit-1", "--deny-models", "unit-9"))
+    ask = Ask(token, model="cheap")
+
+    def listed(*arguments):
+        return json.loads(world.cli(*arguments, "-o", "json").stdout)["items"]
+
+    budgets = {(b["scope"], b["period"]): b for b in listed("budget", "list")}
+    assert set(budgets) == {("key:app", "day"), ("key:app", "month")}
+    assert budgets["key:app", "day"]["mode"] == "strict" and budgets["key:app", "day"]["cap_nano_usd"] == USD
+    assert world.exchange(ask.data).status == 200
+    world.cli("budget", "set", "key:app", f"{usd(ask.worst)}/day", "--alert", "50,100", "--tz", "Europe/Vienna")
+    world.cli("budget", "set", "team:blue", "0/week", "--shadow")
+    assert world.exchange(ask.data).status == 429
+    assert world.exchange(Ask(token, model="unit-9").data).status == 403
+    world.cli("budget", "delete", "key:app", "day", "--yes")
+    assert world.exchange(ask.data).status == 200
+    assert {b["period"] for b in listed("budget", "show", "key:app")} == {"month"}
+    wait_until(lambda: len(listed("usage", "list", "--key", "app")) == 4, 10, "four rows")
+    assert [row["rule"] for row in listed("usage", "list", "--denied")] in (
+        ["budget_exceeded", "model_not_allowed"], ["model_not_allowed", "budget_exceeded"])
+    assert [row["rule"] for row in listed("usage", "list", "--shadow")] == ["shadow:budget_exceeded"]
+    told = world.cli("key", "explain", "app", "--model", "cheap", "--input-tokens", "10", "-o", "json", check=False)
+    assert (told.returncode, json.loads(told.stdout)["model_sent"]) == (0, "unit-1")
+    told = world.cli("key", "explain", "app", "--model", "other", "--input-tokens", "10", "-o", "json", check=False)
+    assert (told.returncode, json.loads(told.stdout)["code"]) == (4, "model_not_allowed")
+    assert [(a["scope"], a["period"], a["percent"]) for a in listed("budget", "alerts")] == [("team:blue", "week", 80)], "a shadow tells too"
