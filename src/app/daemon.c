@@ -59,7 +59,7 @@ struct settings {
     struct ch_tls *upstream_tls;
     struct ch_tls *server_tls[CH_CONFIG_LISTENERS_MAX];
     struct ch_capture_plan *capture; // NULL once the capturer has it
-    struct ch_tls *admin_tls; // NULL: the admin listener speaks plainly, or there is none
+    struct ch_tls *admin_tls;        // NULL: the admin listener speaks plainly, or there is none
 };
 
 struct daemon {
@@ -71,6 +71,7 @@ struct daemon {
     pthread_mutex_t reload_lock;         // held by the one reload that runs
     pthread_mutex_t settings_lock;       // guards `settings` and lanes_left
     pthread_cond_t lanes_done;
+    char catalogue_at_start[64]; // its version; a command may change it at once
     unsigned lanes_left;
     struct ch_watchdog watchdog;
     enum ch_health health;
@@ -160,6 +161,8 @@ static enum ch_err start_registry(struct daemon *d, struct ch_why *why)
         ch_catalogue_free(catalogue);
         return ch_why_set(why, err, "out of memory");
     }
+    snprintf(d->catalogue_at_start, sizeof d->catalogue_at_start, "%s",
+             ch_catalogue_version(catalogue));
     return ch_registry_load(d->registry, d->store, why);
 }
 
@@ -220,8 +223,9 @@ static enum ch_err open_listener_tls(const struct ch_config_listener *listener,
 static enum ch_err open_admin_tls(const struct ch_config *config, struct ch_tls **tls_out,
                                   struct ch_why *why)
 {
-    const struct ch_tls_server_options options = {
-        .certificate = config->admin_tls_certificate, .key = config->admin_tls_key, .client_ca = ""};
+    const struct ch_tls_server_options options = {.certificate = config->admin_tls_certificate,
+                                                  .key = config->admin_tls_key,
+                                                  .client_ca = ""};
     if (config->admin_tls_certificate[0])
         return ch_tls_server_new(&options, tls_out, why);
     *tls_out = NULL;
@@ -452,10 +456,19 @@ static void configure_lane(void *arg)
 
 // Takes `settings`. They hold on every loop on return; the old ones are used by nobody then.
 // Sessions and connections that were made by them go on.
+static void init_condition(pthread_cond_t *condition)
+{
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(condition, &attributes);
+    pthread_condattr_destroy(&attributes);
+}
+
 static void put_in_force(struct daemon *d, struct settings *settings)
 {
     struct timespec deadline;
-    clock_gettime(CLOCK_REALTIME, &deadline);
+    clock_gettime(CLOCK_MONOTONIC, &deadline); // a step of the wall clock must not end the wait
     deadline.tv_sec += RELOAD_WAIT_S;
     d->new_settings = settings;
     pthread_mutex_lock(&d->settings_lock);
@@ -541,16 +554,16 @@ static json_t *status(void *arg)
         sum.exchanges += one.exchanges;
         sum.denied += one.denied;
     }
-    return json_pack(
-        "{s:s, s:s, s:i, s:I, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:s, s:o}", "schema",
-        "chaperone.status/1", "version", CH_VERSION, "pid", (int)getpid(), "uptime_s",
-        (json_int_t)((ch_clock_mono_ns() - d->started_ns) / 1000000000), "loops",
-        (int)d->lane_count, "connections", (json_int_t)sum.connections, "in_flight",
-        (json_int_t)ch_usage_journal_inflight(d->journal), "exchanges", (json_int_t)sum.exchanges,
-        "denied", (json_int_t)sum.denied, "keys", (json_int_t)ch_registry_key_count(d->registry),
-        "journal_backlog_bytes", (json_int_t)ch_usage_journal_backlog(d->journal), "catalogue",
-        ch_catalogue_version(ch_registry_catalogue(d->registry)), "database", d->config->database,
-        "capture", capture_status(d));
+    return json_pack("{s:s, s:s, s:i, s:I, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:s, s:o}",
+                     "schema", "chaperone.status/1", "version", CH_VERSION, "pid", (int)getpid(),
+                     "uptime_s", (json_int_t)((ch_clock_mono_ns() - d->started_ns) / 1000000000),
+                     "loops", (int)d->lane_count, "connections", (json_int_t)sum.connections,
+                     "in_flight", (json_int_t)ch_usage_journal_inflight(d->journal), "exchanges",
+                     (json_int_t)sum.exchanges, "denied", (json_int_t)sum.denied, "keys",
+                     (json_int_t)ch_registry_key_count(d->registry), "journal_backlog_bytes",
+                     (json_int_t)ch_usage_journal_backlog(d->journal), "catalogue",
+                     ch_catalogue_version(ch_registry_catalogue(d->registry)), "database",
+                     d->config->database, "capture", capture_status(d));
 }
 
 // For a connection of the admin listener.
@@ -650,7 +663,7 @@ static void log_ready(const struct daemon *d)
     CH_LOG(CH_LOG_INFO, "ready", ch_log_text("version", CH_VERSION),
            ch_log_int("loops", d->lane_count),
            ch_log_int("keys", (int64_t)ch_registry_key_count(d->registry)),
-           ch_log_text("catalogue", ch_catalogue_version(ch_registry_catalogue(d->registry))));
+           ch_log_text("catalogue", d->catalogue_at_start));
 }
 
 // As systemd wants it of a Type=notify-reload service, and other types do not mind.
@@ -746,10 +759,9 @@ enum ch_err ch_daemon_run(const struct ch_config *config, const char *config_pat
                         .config_is_found = is_found,
                         .reload_lock = PTHREAD_MUTEX_INITIALIZER,
                         .settings_lock = PTHREAD_MUTEX_INITIALIZER,
-                        .lanes_done = PTHREAD_COND_INITIALIZER,
                         .started_ns = ch_clock_mono_ns(),
                         .lane_count = loop_count(config)};
-
+    init_condition(&d.lanes_done);
     while (started < STAGES && !err)
         err = stages[started++].start(&d, why);
     if (!err) {

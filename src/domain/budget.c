@@ -487,6 +487,15 @@ struct ch_budget_view ch_budget_look(const struct ch_budget *budget, int64_t now
     return view;
 }
 
+unsigned ch_budget_reached(const struct ch_budget *budget, int64_t now_ms)
+{
+    struct cell_value held = cell_load(&budget->held), spent = cell_load(&budget->spent);
+    bool is_over = held.end_ms != INT64_MAX && now_ms >= held.end_ms;
+    if (is_over || spent.end_ms != held.end_ms)
+        return 0;
+    return highest_reached(load_thresholds(budget), atomic_load(&budget->cap), spent.nano_usd);
+}
+
 bool ch_budget_has_room(const struct ch_budget *budget, const struct ch_budget_estimate *estimate,
                         int64_t now_ms)
 {

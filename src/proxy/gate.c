@@ -357,12 +357,16 @@ static bool check_query(struct exchange *x)
     return true;
 }
 
+static bool may_come_from_here(const struct exchange *x, const struct key_record *key)
+{
+    return !key->policy || !key->policy->allow_cidrs ||
+           ch_cidr_list_allows_text(key->policy->allow_cidrs, ch_span_of(x->client->address));
+}
+
 static bool check_address(struct exchange *x, const struct key_record *key)
 {
-    if (!key->policy || !key->policy->allow_cidrs ||
-        ch_cidr_list_allows_text(key->policy->allow_cidrs, ch_span_of(x->client->address)))
-        return true;
-    return deny(x, 403, "address_not_allowed",
+    return may_come_from_here(x, key) ||
+           deny(x, 403, "address_not_allowed",
                 "This key may not be used from this address. Ask whoever issued the key.");
 }
 
@@ -427,7 +431,7 @@ bool gate_head(struct exchange *x)
 const struct key_record *gate_own_key(struct exchange *x)
 {
     const struct key_record *key = authenticate(x);
-    return key && key_is_valid(x, key) ? key : NULL;
+    return key && key_is_valid(x, key) && may_come_from_here(x, key) ? key : NULL;
 }
 
 // ---- the body

@@ -694,16 +694,17 @@ static enum ch_err append_warning(const struct exchange *x, struct ch_buf *out)
 {
     const struct policy_state *state = &x->policy;
     const struct scope_budget *nearest = NULL;
-    struct ch_budget_view view = {0};
+    unsigned highest = 0;
     for (unsigned i = 0; i < state->hold_count; i++) {
-        struct ch_budget_view seen = ch_budget_look(state->held[i]->budget, x->started_at_ms);
-        if (seen.reached_percent > view.reached_percent) {
+        unsigned reached = ch_budget_reached(state->held[i]->budget, x->started_at_ms);
+        if (reached > highest) {
             nearest = state->held[i];
-            view = seen;
+            highest = reached;
         }
     }
     if (!nearest)
         return CH_OK;
+    struct ch_budget_view view = ch_budget_look(nearest->budget, x->started_at_ms);
     char spent[CH_MONEY_TEXT], cap[CH_MONEY_TEXT];
     ch_money_format(view.spent_nano_usd, spent);
     ch_money_format(view.terms.cap_nano_usd, cap);

@@ -574,13 +574,16 @@ static void thresholds_fire_once_in_a_period(void **state)
     expect_fired(budget, 0, NOW, 0, 0);
     expect_fired(budget, 499, NOW, 0, 0);
     assert_int_equal(ch_budget_look(budget, NOW).reached_percent, 0);
+    assert_int_equal(ch_budget_reached(budget, NOW), 0);
     expect_fired(budget, 1, NOW, 50, 0);
     expect_fired(budget, 1, NOW, 0, 0);
     expect_fired(budget, 499, NOW, 80, 100);
     expect_fired(budget, 5000, NOW, 0, 0);
     assert_int_equal(ch_budget_look(budget, NOW).reached_percent, 100);
+    assert_int_equal(ch_budget_reached(budget, NOW), 100);
     expect_fired(budget, 800, NOW + DAY_MS, 50, 80); // a new day
     assert_int_equal(ch_budget_look(budget, NOW + DAY_MS).reached_percent, 80);
+    assert_int_equal(ch_budget_reached(budget, NOW + DAY_MS), 80);
     terms.cap_nano_usd = 10000; // an edit repeats nothing
     ch_budget_set_terms(budget, &terms);
     expect_fired(budget, 8000, NOW + DAY_MS, 0, 0);
