@@ -14,6 +14,17 @@ bool meter_states_output(enum ch_usage_form form)
     return form != CH_USAGE_OPENAI_EMBEDDINGS && form != CH_USAGE_GEMINI_EMBEDDINGS;
 }
 
+// The most that the request let the provider write, where it said so: what is only estimated never
+// passes it, and so never what was reserved.
+static int64_t most_output(const struct exchange *x)
+{
+    int64_t most;
+    if (!x->policy.is_estimated || x->facts.max_output < 1 ||
+        __builtin_mul_overflow(x->facts.max_output - 1, x->policy.choices, &most))
+        return INT64_MAX;
+    return most;
+}
+
 // What the provider did not state: the input by the request's bytes, the output by what was seen of
 // it.
 static void estimate(const struct exchange *x, struct ch_usage_raw *raw)
@@ -25,6 +36,8 @@ static void estimate(const struct exchange *x, struct ch_usage_raw *raw)
         return;
     if (seen == 0 && !x->is_sse)
         seen = tokens_of_bytes(x->response_bytes);
+    if (seen > most_output(x))
+        seen = most_output(x);
     if (raw->slot[CH_SLOT_OUTPUT] < seen)
         raw->slot[CH_SLOT_OUTPUT] = seen;
 }

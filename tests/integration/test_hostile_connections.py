@@ -92,6 +92,11 @@ def test_case_59_an_upgrade_is_not_made(world, key, protocol):
     assert second.line == "POST /v1/chat/completions HTTP/1.1" and second.body == samples.CHAT.body
 
 
+def in_flight(world):
+    return json.loads(world.cli("status", "-o", "json").stdout)["in_flight"]
+
+
+
 def test_case_63_a_thousand_resets_in_the_middle_of_a_stream(world, settled):
     """Each is one row with what was seen; descriptors and memory come back."""
     name, key = world.fresh_key("openai")
@@ -106,6 +111,7 @@ def test_case_63_a_thousand_resets_in_the_middle_of_a_stream(world, settled):
             client.take_until(b"\r\n\r\n")
             client.reset()
 
+    before = in_flight(world)  # what earlier tests of this daemon may have left
     abort(100)
     wait_until(lambda: len(world.usage("--key", name)) == 100, 20, "the first hundred rows")
     resident = world.daemon.resident_kib()
@@ -116,7 +122,7 @@ def test_case_63_a_thousand_resets_in_the_middle_of_a_stream(world, settled):
     wait_until(lambda: all(c.gone.is_set() for c in world.upstreams["openai"].connections), 10, "the providers' connections")
     # The sanitizer keeps freed memory for a while; what grows with every reset would be much more.
     assert world.daemon.resident_kib() - resident < 48 << 10
-    wait_until(lambda: json.loads(world.cli("status", "-o", "json").stdout)["in_flight"] == 0, 10, "the last exchange")
+    wait_until(lambda: in_flight(world) <= before, 10, "the last exchange")
 
 
 def test_case_64_one_byte_in_a_tls_record(world):
