@@ -293,7 +293,7 @@ def test_map_in_forms(world):
         assert sent.body == form(*parts, BIG, part(b"prompt", asked.encode()))
         assert sent.get("content-length") == str(len(sent.body))
     rows = world.rows_of(name, 2)
-    assert [(row["model_asked"], row["model_sent"]) for row in rows] == [(MODEL, "whisper-1"), ("a", "whisper-1")]
+    assert {(row["model_asked"], row["model_sent"]) for row in rows} == {(MODEL, "whisper-1"), ("a", "whisper-1")}
     assert all(row["cost_nano_usd"] == samples.cost(13) for row in rows)
 
 
@@ -471,7 +471,7 @@ def test_budget_counts_characters(world):
     world.upstreams["openai"].script = reply(answer(SOUND, content_type="audio/mpeg"))
     assert [post_json(world, key, SPEECH, SPEECH_ASK).status for _ in range(3)] == [200, 200, 429]
     rows = world.rows_of(name, 3)
-    assert [(row["cost_nano_usd"], row["rule"]) for row in rows] == [(1_800_000, ""), (1_800_000, ""), (0, "budget_exceeded")]
+    assert sorted((row["cost_nano_usd"], row["rule"]) for row in rows) == [(0, "budget_exceeded"), (1_800_000, ""), (1_800_000, "")]
 
 
 @pytest.mark.parametrize("target, body", [

@@ -177,7 +177,8 @@ def test_map_in_the_path(world):
     assert world.exchange(Ask(token, "gemini", model="gemini-x").data).status == 200
     check_refusal(world.exchange(Ask(token, "gemini", model="other").data), "gemini", "other")
     rows = world.rows_for(name, 4)
-    assert [(row["model_asked"], row["model_sent"]) for row in rows[:3]] == [("gemini-2.5-pro", "unit-1")] * 2 + [("gemini-x", "unit-1")]
+    served = sorted((row["model_asked"], row["model_sent"]) for row in rows if row["status"] == 200)
+    assert served == [("gemini-2.5-pro", "unit-1")] * 2 + [("gemini-x", "unit-1")]
 
 
 def test_a_mapped_path_and_a_body_that_repeats_the_model(world):

@@ -106,7 +106,7 @@ class MoneyWorld(World):
         return hold
 
     def rows_for(self, key, count, within=10):
-        """The key's rows once there are `count`, in the order of their ids."""
+        """The key's rows once there are `count`, by id: to the millisecond the oldest first, beyond it in no order."""
         rows = []
 
         def came():

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The daemon, its sandbox provider and its CLI as processes of their own, started and stopped by pid."""
+import contextlib
 import json
 import os
 import pathlib
+import random
 import re
 import signal
 import socket
@@ -23,10 +25,23 @@ def is_sanitized():
     return b"__asan_init" in BINARY.read_bytes()
 
 
+def count_ports():
+    """Below the kernel's range for outgoing connections (32768 and up), or one of those takes the port before its listener does."""
+    port = random.randrange(12_000, 32_000)
+    while True:
+        port = port + 1 if port < 32_000 else 12_000
+        yield port
+
+
+PORTS = count_ports()
+
+
 def free_port():
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
+    for port in PORTS:
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(("127.0.0.1", port))
+            return port
 
 
 def clean_environment(**extra):
@@ -183,7 +198,7 @@ class Installation:
         return rows["items"]
 
     def rows_of(self, key, count=1, within=10):
-        """The key's usage rows, oldest first, once there are `count` of them."""
+        """The key's usage rows by id, once there are `count` of them: oldest first, but for those of one millisecond."""
         rows = []
 
         def came():
