@@ -31,6 +31,7 @@ const char *ch_rate_kind_name(enum ch_rate_kind kind);
 struct ch_rate_limits {
     int64_t limit[CH_RATE_KINDS]; // 0: none
 };
+bool ch_rate_limits_are_set(const struct ch_rate_limits *limits); // any of them
 
 // Live beside the record, outlive every edit of it: an edit keeps the time to the full bucket.
 struct ch_rate_counters {

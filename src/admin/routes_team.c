@@ -236,14 +236,6 @@ enum ch_err ch_route_project_show(struct ch_admin *admin, const json_t *argument
 
 // ---- set
 
-static bool has_limits(const struct ch_rate_limits *limits)
-{
-    bool has = false;
-    for (int kind = 0; kind < CH_RATE_KINDS; kind++)
-        has |= limits->limit[kind] > 0;
-    return has;
-}
-
 // What is not said stays. A team without any limit has no row.
 static enum ch_err set_in_store(struct ch_db *db, void *arg, struct ch_why *why)
 {
@@ -259,7 +251,7 @@ static enum ch_err set_in_store(struct ch_db *db, void *arg, struct ch_why *why)
     if (job->has_shadow)
         row.is_shadow = job->limits.is_shadow;
     job->limits = row;
-    if (has_limits(&row.limits))
+    if (ch_rate_limits_are_set(&row.limits))
         return ch_team_limits_put(db, &job->limits, why);
     return found ? CH_OK : ch_team_limits_delete(db, job->name, why);
 }

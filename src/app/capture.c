@@ -438,7 +438,6 @@ enum ch_err ch_capturer_start(struct ch_store *store, struct ch_capture_queue *q
                               const char *directory, struct ch_capture_plan *plan,
                               struct ch_capturer **capturer_out, struct ch_why *why)
 {
-    pthread_condattr_t attributes;
     struct ch_capturer *c = ch_zcalloc(1, sizeof *c);
     if (!c)
         return ch_why_set(why, CH_ERR_NOMEM, "out of memory");
@@ -448,10 +447,7 @@ enum ch_err ch_capturer_start(struct ch_store *store, struct ch_capture_queue *q
     ch_buf_init(&c->line, CH_CAPTURE_LINE_MAX);
     derive_hash_key(c);
     pthread_mutex_init(&c->mutex, NULL);
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&c->wake, &attributes);
-    pthread_condattr_destroy(&attributes);
+    ch_clock_condition_init(&c->wake);
     enum ch_err err = ch_capture_file_new(directory, &c->file);
     if (!err && pthread_create(&c->thread, NULL, run, c) != 0)
         err = CH_ERR_UNAVAILABLE;

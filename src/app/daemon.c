@@ -456,15 +456,6 @@ static void configure_lane(void *arg)
 
 // Takes `settings`. They hold on every loop on return; the old ones are used by nobody then.
 // Sessions and connections that were made by them go on.
-static void init_condition(pthread_cond_t *condition)
-{
-    pthread_condattr_t attributes;
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(condition, &attributes);
-    pthread_condattr_destroy(&attributes);
-}
-
 static void put_in_force(struct daemon *d, struct settings *settings)
 {
     struct timespec deadline;
@@ -761,7 +752,7 @@ enum ch_err ch_daemon_run(const struct ch_config *config, const char *config_pat
                         .settings_lock = PTHREAD_MUTEX_INITIALIZER,
                         .started_ns = ch_clock_mono_ns(),
                         .lane_count = loop_count(config)};
-    init_condition(&d.lanes_done);
+    ch_clock_condition_init(&d.lanes_done);
     while (started < STAGES && !err)
         err = stages[started++].start(&d, why);
     if (!err) {

@@ -188,6 +188,14 @@ void ch_rate_limit_settle(struct ch_rate_claim *claim, int64_t tokens, int64_t n
 
 // ---- What clients are told
 
+bool ch_rate_limits_are_set(const struct ch_rate_limits *limits)
+{
+    bool any = false;
+    for (int kind = 0; kind < CH_RATE_KINDS; kind++)
+        any |= limits->limit[kind] > 0;
+    return any;
+}
+
 struct ch_rate_view ch_rate_limit_look(const struct ch_rate_counters *counters,
                                        const struct ch_rate_limits *limits, enum ch_rate_kind kind,
                                        int64_t now_ns)

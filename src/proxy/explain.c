@@ -89,30 +89,6 @@ static void explain_model(struct ch_explanation *e, const struct key_record *key
              CH_SPAN_ARG(pattern));
 }
 
-static bool has_real_budget(struct scope *const *scopes, unsigned count)
-{
-    for (unsigned i = 0; i < count; i++) {
-        const struct scope_terms *terms = scope_terms(scopes[i]);
-        for (unsigned b = 0; terms && b < terms->budget_count; b++)
-            if (!atomic_load(&terms->budgets[b]->is_shadow))
-                return true;
-    }
-    return false;
-}
-
-static struct ch_unknown_model_rule
-rule_of(const struct key_record *key, const struct provider_record *provider, bool is_budgeted)
-{
-    struct ch_unknown_model_rule rule = {0};
-    if (key->policy)
-        rule = key->policy->unknown_model;
-    if (rule.choice == CH_UNKNOWN_MODEL_DEFAULT)
-        rule = provider->row.unknown_model;
-    if (rule.choice == CH_UNKNOWN_MODEL_DEFAULT)
-        rule.choice = is_budgeted ? CH_UNKNOWN_MODEL_DENY : CH_UNKNOWN_MODEL_FLAG;
-    return rule;
-}
-
 static void explain_price(struct ch_explanation *e, const struct ch_price *price,
                           const struct ch_unknown_model_rule *rule)
 {
@@ -240,7 +216,7 @@ enum ch_err ch_registry_explain(const struct ch_registry *registry,
                                          .at_ms = ch_clock_wall_ms()};
     const struct ch_price *price =
         ch_catalogue_find_for(ch_registry_catalogue(registry), &query, sent, NULL);
-    struct ch_unknown_model_rule rule = rule_of(key, provider, has_real_budget(scopes, count));
+    struct ch_unknown_model_rule rule = policy_unknown_model(key, provider, scopes, count);
     explain_price(e, price, &rule);
     struct ch_explain_request ask = *request;
     ask.model = sent;

@@ -129,28 +129,32 @@ static bool has_budget(struct scope *const *scopes, unsigned count)
     return false;
 }
 
-static const struct ch_unknown_model_rule *unknown_model_rule(const struct exchange *x,
-                                                              const struct key_record *key)
+static const struct ch_unknown_model_rule *own_rule(const struct key_record *key,
+                                                    const struct provider_record *provider)
 {
-    static const struct ch_unknown_model_rule none;
-    if (key->policy && key->policy->unknown_model.choice != CH_UNKNOWN_MODEL_DEFAULT)
-        return &key->policy->unknown_model;
-    return x->provider->row.unknown_model.choice != CH_UNKNOWN_MODEL_DEFAULT
-               ? &x->provider->row.unknown_model
-               : &none;
+    bool is_of_key = key->policy && key->policy->unknown_model.choice != CH_UNKNOWN_MODEL_DEFAULT;
+    return is_of_key ? &key->policy->unknown_model : &provider->row.unknown_model;
+}
+
+struct ch_unknown_model_rule policy_unknown_model(const struct key_record *key,
+                                                  const struct provider_record *provider,
+                                                  struct scope *const *scopes, unsigned count)
+{
+    struct ch_unknown_model_rule rule = *own_rule(key, provider);
+    if (rule.choice == CH_UNKNOWN_MODEL_DEFAULT)
+        rule.choice = has_budget(scopes, count) ? CH_UNKNOWN_MODEL_DENY : CH_UNKNOWN_MODEL_FLAG;
+    return rule;
 }
 
 // A model without a price: refused, priced by the operator's ceiling, or let through and marked.
-static bool check_unknown_model(struct exchange *x, const struct key_record *key, bool is_budgeted)
+static bool check_unknown_model(struct exchange *x, const struct key_record *key,
+                                struct scope *const *scopes, unsigned count)
 {
+    struct ch_unknown_model_rule rule = policy_unknown_model(key, x->provider, scopes, count);
     char message[CH_MODEL_TEXT + 200];
-    const struct ch_unknown_model_rule *rule = unknown_model_rule(x, key);
-    enum ch_unknown_model choice = rule->choice;
-    if (choice == CH_UNKNOWN_MODEL_DEFAULT)
-        choice = is_budgeted ? CH_UNKNOWN_MODEL_DENY : CH_UNKNOWN_MODEL_FLAG;
-    if (choice == CH_UNKNOWN_MODEL_CEILING)
-        x->policy.ceiling = *rule;
-    if (choice != CH_UNKNOWN_MODEL_DENY)
+    if (rule.choice == CH_UNKNOWN_MODEL_CEILING)
+        x->policy.ceiling = rule;
+    if (rule.choice != CH_UNKNOWN_MODEL_DENY)
         return true;
     snprintf(message, sizeof message,
              "Model %.*s has no price, so a budget cannot count it. Ask whoever issued the key to "
@@ -489,14 +493,6 @@ static bool refuse_rate(struct exchange *x, const struct scope *scope,
     return false;
 }
 
-static bool has_limits(const struct scope_terms *terms)
-{
-    bool has = false;
-    for (int kind = 0; terms && kind < CH_RATE_KINDS; kind++)
-        has |= terms->limits.limit[kind] > 0;
-    return has;
-}
-
 // A shadow's claim is tried alone: what it would refuse passes without it.
 static void claim_shadow(struct exchange *x, struct ch_rate_claim *claim, int64_t now_ns)
 {
@@ -514,7 +510,7 @@ static bool claim_rates(struct exchange *x, struct scope *const *scopes, unsigne
     int64_t now_ns = ch_clock_mono_ns();
     for (unsigned i = 0; i < count; i++) {
         const struct scope_terms *terms = scope_terms(scopes[i]);
-        if (!has_limits(terms))
+        if (!terms || !ch_rate_limits_are_set(&terms->limits))
             continue;
         CH_ASSERT(real_count + shadow_count < CLAIMS_MAX); // keys and teams have limits
         struct ch_rate_claim claim = {.counters = &scopes[i]->counters, .limits = terms->limits};
@@ -552,7 +548,7 @@ bool policy_needs_facts(const struct exchange *x, const struct key_record *key)
 
 static bool watches_unknown(const struct exchange *x, const struct key_record *key)
 {
-    return unknown_model_rule(x, key)->choice != CH_UNKNOWN_MODEL_DEFAULT;
+    return own_rule(key, x->provider)->choice != CH_UNKNOWN_MODEL_DEFAULT;
 }
 
 bool policy_admit(struct exchange *x, const struct key_record *key)
@@ -572,7 +568,7 @@ bool policy_admit(struct exchange *x, const struct key_record *key)
     if (count == 0 && !watches_unknown(x, key))
         return true;
     const struct ch_price *price = find_sent_price(x);
-    if (!price && !check_unknown_model(x, key, has_budget(scopes, count)))
+    if (!price && !check_unknown_model(x, key, scopes, count))
         return false;
     if (count == 0)
         return true;

@@ -26,12 +26,8 @@ struct key_table {
 // stuck.
 static void init_barrier(struct ch_registry *registry)
 {
-    pthread_condattr_t attributes;
     pthread_mutex_init(&registry->barrier_lock, NULL);
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&registry->barrier_passed, &attributes);
-    pthread_condattr_destroy(&attributes);
+    ch_clock_condition_init(&registry->barrier_passed);
 }
 
 static void pass_barrier(void *arg)
@@ -200,11 +196,9 @@ static void free_key(struct key_record *key)
 // A key that has limits of its own has a scope; one that has budgets got it when they came.
 static struct scope *scope_of(struct ch_registry *registry, const struct ch_key_row *row)
 {
-    bool has_limits = false;
-    for (int kind = 0; kind < CH_RATE_KINDS; kind++)
-        has_limits |= row->limits.limit[kind] > 0;
-    return has_limits ? scopes_make(registry->scopes, CH_BUDGET_OF_KEY, row->id, CH_SPAN(""))
-                      : scopes_find(registry->scopes, CH_BUDGET_OF_KEY, row->id, CH_SPAN(""));
+    return ch_rate_limits_are_set(&row->limits)
+               ? scopes_make(registry->scopes, CH_BUDGET_OF_KEY, row->id, CH_SPAN(""))
+               : scopes_find(registry->scopes, CH_BUDGET_OF_KEY, row->id, CH_SPAN(""));
 }
 
 static struct key_record *make_key(struct ch_registry *registry, const struct ch_key_row *row)

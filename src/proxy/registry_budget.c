@@ -41,17 +41,9 @@ static struct scope_terms *copy_terms(const struct scope *scope)
     return copy;
 }
 
-static bool has_limits(const struct ch_rate_limits *limits)
-{
-    bool has = false;
-    for (int kind = 0; kind < CH_RATE_KINDS; kind++)
-        has |= limits->limit[kind] > 0;
-    return has;
-}
-
 static bool is_empty(const struct scope_terms *terms)
 {
-    return terms->budget_count == 0 && !has_limits(&terms->limits);
+    return terms->budget_count == 0 && !ch_rate_limits_are_set(&terms->limits);
 }
 
 static void put_terms(struct ch_registry *registry, struct scope *scope, struct scope_terms *terms)

@@ -302,6 +302,11 @@ const struct ch_price *policy_find_price(const struct exchange *x, struct ch_spa
                                          const struct ch_usage *usage);
 // Input and output; a sum that overflows stays at the largest number.
 int64_t policy_all_tokens(const struct ch_usage *usage);
+// What happens to a model without a price: by the key's rule, its provider's, or, where neither has
+// one, by whether a budget applies. Never CH_UNKNOWN_MODEL_DEFAULT.
+struct ch_unknown_model_rule policy_unknown_model(const struct key_record *key,
+                                                  const struct provider_record *provider,
+                                                  struct scope *const *scopes, unsigned count);
 int64_t policy_ceiling_cost(const struct ch_unknown_model_rule *rule, const struct ch_usage *usage);
 // Whether a budget that cuts streams is spent, with what this exchange has cost so far.
 bool policy_is_exhausted(const struct exchange *x, int64_t cost_so_far);

@@ -266,15 +266,6 @@ uint64_t ch_usage_writer_turns(const struct ch_store *store)
 
 // ---- start and stop
 
-static void init_condition(pthread_cond_t *condition)
-{
-    pthread_condattr_t attributes;
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(condition, &attributes);
-    pthread_condattr_destroy(&attributes);
-}
-
 static void free_writer(struct ch_usage_writer *writer)
 {
     pthread_cond_destroy(&writer->done);
@@ -295,8 +286,8 @@ enum ch_err ch_usage_writer_start(struct ch_store *store, struct ch_usage_journa
     writer->journal = journal;
     writer->jobs_end = &writer->jobs;
     pthread_mutex_init(&writer->mutex, NULL);
-    init_condition(&writer->wake);
-    init_condition(&writer->done);
+    ch_clock_condition_init(&writer->wake);
+    ch_clock_condition_init(&writer->done);
     enum ch_err err = ch_usage_insert_new(&writer->insert);
     if (!err && pthread_create(&writer->thread, NULL, run, writer) != 0)
         err = CH_ERR_UNAVAILABLE;
