@@ -8,6 +8,8 @@
 #define CH_BASE_ERR_H
 
 #define CH_MUST_USE     __attribute__((warn_unused_result))
+// A way that goes wrong: kept out of the path of those that go well, as is what leads to it.
+#define CH_COLD         __attribute__((cold))
 #define CH_PRINTF(f, a) __attribute__((format(printf, f, a)))
 
 enum ch_err {

@@ -47,7 +47,8 @@ static inline struct ch_log_field ch_log_int(const char *name, int64_t number)
 
 // `event` is a constant snake_case word. CH_LOG(CH_LOG_WARN, "accept_paused", ch_log_int("fds",
 // n));
-void ch_log_event(enum ch_log_level level, const char *event, const struct ch_log_field *fields);
+CH_COLD void ch_log_event(enum ch_log_level level, const char *event,
+                          const struct ch_log_field *fields);
 #define CH_LOG(level, event, ...)                                                                  \
     do {                                                                                           \
         if (ch_log_enabled(level))                                                                 \

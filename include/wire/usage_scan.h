@@ -77,8 +77,7 @@ struct ch_usage_scan {
                          // body)
     bool is_error;       // a document was an error object (`error` member, `"type":"error"`)
     // Billed beside the raw usage, unless that states a cost, which is the whole.
-    struct ch_usage_side sides[CH_USAGE_SIDES_MAX];
-    unsigned side_count;
+    unsigned side_count; // of `sides`, at the end
     bool has_lost_sides; // there were more of them: the cost is not whole
 
     // Facts of the current document, valid between its end and the next feed. The one event that
@@ -91,7 +90,6 @@ struct ch_usage_scan {
     // private
     const struct ch_json_plan *plan;   // NULL: a form that states nothing
     const struct ch_usage_rule *rules; // what stands at each of its paths
-    struct ch_json_scan json;
     bool in_document, is_broken;
     uint8_t head_len;
     char head[8]; // the document's first bytes, to tell "[DONE]"
@@ -103,8 +101,13 @@ struct ch_usage_scan {
     struct ch_usage_modalities list;
     struct ch_usage_tools tools;
     struct ch_usage_iterations iterations;
-    struct ch_usage_side side;       // the one being read
+    struct ch_usage_side side; // the one being read
+
+    // Not cleared: each is written before it is read, and most exchanges need neither the first nor
+    // the last.
     int64_t session[CH_USAGE_SLOTS]; // of a realtime session: what its responses add up to
+    struct ch_json_scan json;
+    struct ch_usage_side sides[CH_USAGE_SIDES_MAX];
 };
 
 void ch_usage_scan_init(struct ch_usage_scan *scan, const struct ch_usage_plans *plans,

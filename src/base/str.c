@@ -114,20 +114,23 @@ enum ch_err ch_buf_append_span(struct ch_buf *buf, struct ch_span text)
 
 enum ch_err ch_buf_append_format(struct ch_buf *buf, const char *format, ...)
 {
-    va_list args;
-    va_start(args, format);
-    int len = vsnprintf(NULL, 0, format, args);
-    va_end(args);
-    if (len < 0)
-        return CH_ERR_INVALID;
-    enum ch_err err = ch_buf_reserve(buf, (size_t)len + 1); // vsnprintf writes a NUL behind
-    if (err)
-        return err;
-    va_start(args, format);
-    vsnprintf(buf->ptr + buf->len, (size_t)len + 1, format, args);
-    va_end(args);
-    buf->len += (size_t)len;
-    return CH_OK;
+    size_t room = buf->cap - buf->len; // most texts fit into what is there
+    for (;;) {
+        va_list args;
+        va_start(args, format);
+        int len = vsnprintf(room ? buf->ptr + buf->len : NULL, room, format, args);
+        va_end(args);
+        if (len < 0)
+            return CH_ERR_INVALID;
+        if ((size_t)len < room) {
+            buf->len += (size_t)len;
+            return CH_OK;
+        }
+        enum ch_err err = ch_buf_reserve(buf, (size_t)len + 1); // vsnprintf writes a NUL behind
+        if (err)
+            return err;
+        room = buf->cap - buf->len;
+    }
 }
 
 enum ch_err ch_buf_append_uint(struct ch_buf *buf, uint64_t value)

@@ -137,7 +137,7 @@ void ch_peer_close(struct ch_peer *peer)
     ch_buf_fini(&peer->out);
 }
 
-static void end_now(struct ch_peer *peer, enum ch_peer_end end)
+CH_COLD static void end_now(struct ch_peer *peer, enum ch_peer_end end)
 {
     if (peer->end_is_noted)
         return;
@@ -180,7 +180,8 @@ static void note_end(struct ch_peer *peer, enum ch_peer_end end)
 
 // Plain reads and writes go to the kernel without the C library's wrappers: in a program with
 // threads these open and close a point of cancellation around each call, and nothing here is ever
-// cancelled.
+// cancelled. The calls are those of sockets: read() goes round by the file system's checks, and one
+// part alone needs no message header copied.
 
 enum read_result {
     READ_SOME,
@@ -193,7 +194,7 @@ static enum read_result read_plain(struct ch_peer *peer, char *into, size_t size
 {
     ssize_t got;
     do
-        got = syscall(SYS_read, peer->fd, into, size);
+        got = syscall(SYS_recvfrom, peer->fd, into, size, 0, NULL, NULL);
     while (got < 0 && errno == EINTR);
     if (got > 0) {
         *got_out = (size_t)got;
@@ -479,7 +480,9 @@ static ssize_t send_plain(struct ch_peer *peer, const struct iovec *parts, int c
                              .msg_iovlen = (size_t)count};
     ssize_t sent;
     do
-        sent = syscall(SYS_sendmsg, peer->fd, &message, MSG_NOSIGNAL);
+        sent = count == 1 ? syscall(SYS_sendto, peer->fd, parts->iov_base, parts->iov_len,
+                                    MSG_NOSIGNAL, NULL, 0)
+                          : syscall(SYS_sendmsg, peer->fd, &message, MSG_NOSIGNAL);
     while (sent < 0 && errno == EINTR);
     if (sent >= 0)
         return sent;

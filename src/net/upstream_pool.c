@@ -110,7 +110,7 @@ static void hand_over(struct ch_upstream *upstream)
     ch_peer_set_deadline(&upstream->peer, 0);
 }
 
-static void fail(struct ch_upstream *upstream, enum ch_peer_end end)
+CH_COLD static void fail(struct ch_upstream *upstream, enum ch_peer_end end)
 {
     upstream->user->on_end(upstream->user_arg, end);
 }
@@ -164,7 +164,7 @@ static bool may_connect(void *arg, const struct sockaddr_in6 *address)
 
 // No connection will be made. An address that was refused is the reason only where no other was
 // tried.
-static void give_up(struct ch_upstream *upstream, enum ch_peer_end end)
+CH_COLD static void give_up(struct ch_upstream *upstream, enum ch_peer_end end)
 {
     if (!upstream->has_tried && upstream->refused_class != CH_ADDRESS_PUBLIC)
         upstream->fault = CH_UPSTREAM_ADDRESS_REFUSED;

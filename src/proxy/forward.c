@@ -410,7 +410,7 @@ static void send_more(struct exchange *x, struct ch_span head)
         finish_sending(x);
 }
 
-static void fail_unsent(struct exchange *x, enum ch_err err)
+CH_COLD static void fail_unsent(struct exchange *x, enum ch_err err)
 {
     exchange_warn(x, "forward_failed", ch_err_name(err));
     if (err == CH_ERR_CORRUPT)

@@ -11,7 +11,7 @@
 
 #define BEARER CH_SPAN("Bearer ")
 
-static bool deny(struct exchange *x, int status, const char *code, const char *message)
+CH_COLD static bool deny(struct exchange *x, int status, const char *code, const char *message)
 {
     respond_denial(x, &(struct denial){.status = status, .code = code, .message = message},
                    CH_END_DENIED);
@@ -19,7 +19,7 @@ static bool deny(struct exchange *x, int status, const char *code, const char *m
 }
 
 // One wording for every reason: an outsider learns nothing from it.
-static bool deny_key(struct exchange *x)
+CH_COLD static bool deny_key(struct exchange *x)
 {
     return deny(x, 401, "invalid_api_key",
                 "Invalid API key. Use an active chaperone key (ch_…) as the API key.");
@@ -240,7 +240,7 @@ static bool choose_route(struct exchange *x, const struct key_record *key, const
     return false;
 }
 
-static bool deny_route(struct exchange *x, const struct routing *r)
+CH_COLD static bool deny_route(struct exchange *x, const struct routing *r)
 {
     if (r->candidates)
         return deny(x, 403, "dialect_not_served",
@@ -296,7 +296,7 @@ static bool check_body_fields(struct exchange *x)
     return true;
 }
 
-static bool deny_type(struct exchange *x)
+CH_COLD static bool deny_type(struct exchange *x)
 {
     const struct ch_route *route = x->route;
     return deny(x, 415, "unsupported_media_type",

@@ -11,7 +11,7 @@
 
 // ---- refusing
 
-static bool deny(struct exchange *x, int status, const char *code, const char *message)
+CH_COLD static bool deny(struct exchange *x, int status, const char *code, const char *message)
 {
     respond_denial(x, &(struct denial){.status = status, .code = code, .message = message},
                    CH_END_DENIED);
@@ -62,7 +62,8 @@ static bool models_are_shadow(const struct key_record *key)
     return key->policy && key->policy->models_are_shadow;
 }
 
-static bool refuse_model(struct exchange *x, const struct key_record *key, struct ch_span model)
+CH_COLD static bool refuse_model(struct exchange *x, const struct key_record *key,
+                                 struct ch_span model)
 {
     char message[2 * CH_MODEL_TEXT + 160];
     if (models_are_shadow(key)) {
@@ -78,7 +79,7 @@ static bool refuse_model(struct exchange *x, const struct key_record *key, struc
     return deny(x, 403, "model_not_allowed", message);
 }
 
-static bool refuse_model_list(struct exchange *x, const struct key_record *key)
+CH_COLD static bool refuse_model_list(struct exchange *x, const struct key_record *key)
 {
     if (models_are_shadow(key)) {
         note_shadow(x, "shadow:model_list_not_allowed");
@@ -333,9 +334,9 @@ static void append_usd(struct ch_buf *out, const char *before, int64_t nano_usd)
     (void)err; // the message ends there then
 }
 
-static bool refuse_budget(struct exchange *x, const struct key_record *key,
-                          const struct scope_budget *budget,
-                          const struct ch_budget_estimate *estimate)
+CH_COLD static bool refuse_budget(struct exchange *x, const struct key_record *key,
+                                  const struct scope_budget *budget,
+                                  const struct ch_budget_estimate *estimate)
 {
     char head[CH_BUDGET_MESSAGE], reset[25], fields[160], text[512];
     struct ch_budget_view view = ch_budget_look(budget->budget, ch_clock_wall_ms());
@@ -418,49 +419,76 @@ static const char *const rate_units[CH_RATE_KINDS] = {
     [CH_RATE_IN_FLIGHT] = "requests at a time",
 };
 
-// Rate-limit fields of the caller's dialect with the scope's own numbers (wire.md §3.4).
-static enum ch_err append_rate_field(enum ch_dialect dialect, const char *unit,
-                                     const struct ch_rate_view *view, int64_t now_ms,
-                                     struct ch_buf *out)
+// Names of the rate-limit fields of a dialect (wire.md §3.4), with what stands between two values.
+struct rate_fields {
+    struct ch_span limit, remaining, reset, end;
+};
+#define RATE_FIELDS(limit, remaining, reset, end)                                                  \
+    {                                                                                              \
+        CH_SPAN(limit ": "), CH_SPAN("\r\n" remaining ": "), CH_SPAN("\r\n" reset ": "),           \
+            CH_SPAN(end "\r\n")                                                                    \
+    }
+static const struct rate_fields openai_rate_fields[] = {
+    [CH_RATE_REQUESTS] = RATE_FIELDS("x-ratelimit-limit-requests", "x-ratelimit-remaining-requests",
+                                     "x-ratelimit-reset-requests", "ms"),
+    [CH_RATE_TOKENS] = RATE_FIELDS("x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens",
+                                   "x-ratelimit-reset-tokens", "ms"),
+};
+static const struct rate_fields anthropic_rate_fields[] = {
+    [CH_RATE_REQUESTS] =
+        RATE_FIELDS("anthropic-ratelimit-requests-limit", "anthropic-ratelimit-requests-remaining",
+                    "anthropic-ratelimit-requests-reset", ""),
+    [CH_RATE_TOKENS] =
+        RATE_FIELDS("anthropic-ratelimit-tokens-limit", "anthropic-ratelimit-tokens-remaining",
+                    "anthropic-ratelimit-tokens-reset", ""),
+};
+
+// By hand: each answer of a key with limits carries six such lines.
+static enum ch_err append_rate_field(enum ch_dialect dialect, enum ch_rate_kind kind,
+                                     const struct ch_rate_view *view, struct ch_buf *out)
 {
-    char at[25];
-    if (dialect == CH_DIALECT_OPENAI)
-        return ch_buf_append_format(
-            out,
-            "x-ratelimit-limit-%s: %lld\r\nx-ratelimit-remaining-%s: %lld\r\n"
-            "x-ratelimit-reset-%s: %lldms\r\n",
-            unit, (long long)view->limit, unit, (long long)view->remaining, unit,
-            (long long)view->reset_ms);
-    if (dialect == CH_DIALECT_GEMINI)
-        return CH_OK; // has no such fields
-    ch_clock_format_utc(now_ms + view->reset_ms, at);
-    return ch_buf_append_format(out,
-                                "anthropic-ratelimit-%s-limit: %lld\r\n"
-                                "anthropic-ratelimit-%s-remaining: %lld\r\n"
-                                "anthropic-ratelimit-%s-reset: %s\r\n",
-                                unit, (long long)view->limit, unit, (long long)view->remaining,
-                                unit, at);
+    bool is_openai = dialect == CH_DIALECT_OPENAI;
+    const struct rate_fields *fields =
+        is_openai ? &openai_rate_fields[kind] : &anthropic_rate_fields[kind];
+    enum ch_err err = ch_buf_append_span(out, fields->limit);
+    if (!err)
+        err = ch_buf_append_uint(out, (uint64_t)view->limit);
+    if (!err)
+        err = ch_buf_append_span(out, fields->remaining);
+    if (!err)
+        err = ch_buf_append_uint(out, (uint64_t)view->remaining);
+    if (!err)
+        err = ch_buf_append_span(out, fields->reset);
+    if (!err && is_openai) {
+        err = ch_buf_append_uint(out, (uint64_t)view->reset_ms);
+    } else if (!err) {
+        char at[25];
+        ch_clock_format_utc(ch_clock_wall_ms() + view->reset_ms, at);
+        err = ch_buf_append_span(out, ch_span_of(at));
+    }
+    return err ? err : ch_buf_append_span(out, fields->end);
 }
 
+// The scope's own numbers in the caller's dialect.
 static enum ch_err append_rate_fields(enum ch_dialect dialect,
                                       const struct ch_rate_counters *counters,
                                       const struct ch_rate_limits *limits, struct ch_buf *out)
 {
-    static const char *const units[] = {
-        [CH_RATE_REQUESTS] = "requests", [CH_RATE_TOKENS] = "tokens"};
-    int64_t now_ns = ch_clock_mono_ns(), now_ms = ch_clock_wall_ms();
+    if (dialect == CH_DIALECT_GEMINI)
+        return CH_OK; // has no such fields
+    int64_t now_ns = ch_clock_mono_ns();
     enum ch_err err = CH_OK;
-    for (int kind = CH_RATE_REQUESTS; !err && kind <= CH_RATE_TOKENS; kind++)
+    for (enum ch_rate_kind kind = CH_RATE_REQUESTS; !err && kind <= CH_RATE_TOKENS; kind++)
         if (limits->limit[kind] > 0) {
-            struct ch_rate_view view =
-                ch_rate_limit_look(counters, limits, (enum ch_rate_kind)kind, now_ns);
-            err = append_rate_field(dialect, units[kind], &view, now_ms, out);
+            struct ch_rate_view view = ch_rate_limit_look(counters, limits, kind, now_ns);
+            err = append_rate_field(dialect, kind, &view, out);
         }
     return err;
 }
 
-static bool refuse_rate(struct exchange *x, const struct scope *scope,
-                        const struct ch_rate_limits *limits, const struct ch_rate_refusal *refusal)
+CH_COLD static bool refuse_rate(struct exchange *x, const struct scope *scope,
+                                const struct ch_rate_limits *limits,
+                                const struct ch_rate_refusal *refusal)
 {
     char message[240];
     struct ch_buf fields;

@@ -13,8 +13,8 @@
 
 // ---- refusing what came
 
-static void refuse_answer(struct exchange *x, int status, const char *code, const char *message,
-                          enum ch_end_reason reason)
+CH_COLD static void refuse_answer(struct exchange *x, int status, const char *code,
+                                  const char *message, enum ch_end_reason reason)
 {
     exchange_warn(x, code, message);
     if (x->head_is_out) { // too late for words: a cut stream must not look finished
@@ -28,7 +28,7 @@ static void refuse_answer(struct exchange *x, int status, const char *code, cons
 }
 
 // The client cannot be given what it should get: it is gone, or memory is.
-static void abort_client(struct exchange *x)
+CH_COLD static void abort_client(struct exchange *x)
 {
     ch_peer_close(&x->client->peer);
     exchange_end(x, CH_END_CLIENT_GONE, false);
@@ -704,7 +704,7 @@ static void finish_at_close(struct exchange *x)
 
 // What the operator has to decide on was logged where it was found, once a minute. True when it was
 // such a thing (the exchange is over).
-static bool refuse_by_fault(struct exchange *x)
+CH_COLD static bool refuse_by_fault(struct exchange *x)
 {
     struct denial denial = {.status = 502};
     switch (x->upstream->fault) {

@@ -269,7 +269,7 @@ void exchange_start_clock(struct exchange *x);
 // The one end of an exchange; idempotent by construction: it frees it. `keep_alive`: the client's
 // connection can carry another request.
 void exchange_end(struct exchange *x, enum ch_end_reason reason, bool keep_alive);
-void exchange_warn(struct exchange *x, const char *event, const char *detail);
+CH_COLD void exchange_warn(struct exchange *x, const char *event, const char *detail);
 
 // ---- gate.c: each returns false after it has answered the client
 bool gate_head(struct exchange *x);
@@ -359,9 +359,10 @@ struct denial {
     bool closes;            // the connection cannot be trusted, or holds an unread body
 };
 // Answers and ends the exchange with `reason`.
-void respond_denial(struct exchange *x, const struct denial *denial, enum ch_end_reason reason);
+CH_COLD void respond_denial(struct exchange *x, const struct denial *denial,
+                            enum ch_end_reason reason);
 // The parser's verdict on a broken head: there is no exchange yet.
-void respond_parse_error(struct client *c, const struct ch_http1_error *error);
+CH_COLD void respond_parse_error(struct client *c, const struct ch_http1_error *error);
 // healthz, readyz, /chaperone/v1/…; true when the path was one of them (answered).
 bool respond_own_path(struct exchange *x);
 

@@ -40,20 +40,20 @@ struct input {
 // A handler, st_x(), is called with at least one byte to look at. It gives the place to go on from,
 // NULL when the head is refused. The place is no member of `in`, so that it stays in a register.
 
-static bool refuse(struct input *in, int status, const char *text)
+CH_COLD static bool refuse(struct input *in, int status, const char *text)
 {
     in->parser->state = ST_FAILED;
     *in->error = (struct ch_http1_error){in->parser->is_response ? 502 : status, text};
     return false;
 }
 
-static const char *fail(struct input *in, int status, const char *text)
+CH_COLD static const char *fail(struct input *in, int status, const char *text)
 {
     refuse(in, status, text);
     return NULL;
 }
 
-static const char *fail_byte(struct input *in, char byte, const char *text)
+CH_COLD static const char *fail_byte(struct input *in, char byte, const char *text)
 {
     if (byte == '\n')
         return fail(in, 400, "bare LF in head");
@@ -261,7 +261,7 @@ static bool admit_content_length(struct input *in, struct ch_span value)
 // Only "chunked" alone is served. Any other well-formed list is 501, unless no reading of RFC 9112
 // §6.1 allows it: chunked must be last and single, and "identity" was never one coding among
 // others.
-static bool refuse_codings(struct input *in, struct ch_span list)
+CH_COLD static bool refuse_codings(struct input *in, struct ch_span list)
 {
     const char *const malformed = "malformed Transfer-Encoding";
     struct ch_span coding;

@@ -11,9 +11,11 @@ static int16_t add_node(struct ch_json_plan *plan)
     return plan->count++;
 }
 
-static uint64_t length_bit(size_t key_len)
+// The same for keys that differ in case alone, so that most that resemble no name are known at
+// once.
+static uint64_t look_bit(struct ch_span key)
 {
-    return key_len - 1 < CH_JSON_KEY_MAX ? UINT64_C(1) << (key_len - 1) : 0;
+    return UINT64_C(1) << ((key.len + 7u * ((unsigned char)key.ptr[0] | 0x20u)) & 63);
 }
 
 // Tells the names of one object apart by what is at hand: length, first and last byte.
@@ -47,7 +49,7 @@ static int16_t add_child(struct ch_json_plan *plan, int16_t parent, struct ch_sp
     memcpy(node->key, key.ptr, key.len);
     node->key_len = (uint8_t)key.len;
     node->sibling = plan->nodes[parent].child;
-    plan->nodes[parent].child_lengths |= length_bit(key.len);
+    plan->nodes[parent].child_looks |= look_bit(key);
     plan->nodes[parent].child = at;
     node->next = plan->nodes[parent].bucket[hash_key(key)];
     plan->nodes[parent].bucket[hash_key(key)] = at;
@@ -181,7 +183,7 @@ bool ch_json_plan_resembles(const struct ch_json_plan *plan, struct ch_span key,
     char folded[CH_JSON_VALUE_MAX];
     if (!is_graphic(key))
         key = fold_key(key, folded);
-    if (!(plan->nodes[0].child_lengths & length_bit(key.len)))
+    if (key.len == 0 || !(plan->nodes[0].child_looks & look_bit(key)))
         return false;
     for (int16_t at = plan->nodes[0].child; at >= 0; at = plan->nodes[at].sibling) {
         const struct ch_json_node *node = &plan->nodes[at];

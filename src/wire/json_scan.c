@@ -61,7 +61,7 @@ HOT struct spot go(const char *at, enum state state)
     return (struct spot){at, state};
 }
 
-static struct spot fail(struct ch_json_scan *scan, const char *at, enum ch_err err)
+CH_COLD static struct spot fail(struct ch_json_scan *scan, const char *at, enum ch_err err)
 {
     scan->err = err;
     return go(at, ST_FAILED);
@@ -84,7 +84,7 @@ HOT bool is_blank(char c)
 
 HOT const char *skip_blanks(const char *p, const char *end)
 {
-    while (p < end && is_blank(*p))
+    while (p < end && (unsigned char)*p <= ' ' && is_blank(*p)) // mostly one comparison tells
         p++;
     return p;
 }

@@ -5,6 +5,8 @@
 #include "usage_read.h"
 #include "usage_rules.h"
 
+#include <stddef.h>
+
 // --- plans -----------------------------------------------------------------------------------
 
 struct ch_usage_plans {
@@ -107,17 +109,16 @@ static bool states_usage_once(enum ch_usage_form form)
 void ch_usage_scan_init(struct ch_usage_scan *scan, const struct ch_usage_plans *plans,
                         enum ch_usage_form form)
 {
-    *scan = (struct ch_usage_scan){
-        .form = form,
-        .plan = plans->plan[form],
-        .rules = ch_usage_rules_of(form).rule,
-        .has_finished = states_usage_once(form),
-        .cost_nano = -1,
-        .upstream_cost_nano = -1,
-    };
+    memset(scan, 0, offsetof(struct ch_usage_scan, session));
+    scan->form = form;
+    scan->plan = plans->plan[form];
+    scan->rules = ch_usage_rules_of(form).rule;
+    scan->has_finished = states_usage_once(form);
+    scan->cost_nano = scan->upstream_cost_nano = -1;
     ch_usage_raw_init(&scan->raw);
     ch_usage_raw_init(&scan->side.raw);
-    memcpy(scan->session, scan->raw.slot, sizeof scan->session);
+    if (form == CH_USAGE_OPENAI_REALTIME)
+        memcpy(scan->session, scan->raw.slot, sizeof scan->session);
 }
 
 static void begin_document(struct ch_usage_scan *scan)
