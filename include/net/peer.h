@@ -65,6 +65,7 @@ struct ch_peer {
     enum ch_peer_end end;
     uint8_t phase;
     bool is_paused, is_full, is_blocked, is_replaying, saw_eof, wants_close, end_is_noted;
+    bool yields, is_behind;
 };
 
 // Takes `fd` (non-blocking, connected or connecting) and `tls` (NULL: plain; already set to accept
@@ -103,6 +104,10 @@ void ch_peer_read_into(struct ch_peer *peer, char *into, size_t size);
 // inside the call.
 void ch_peer_pause(struct ch_peer *peer);
 void ch_peer_resume(struct ch_peer *peer);
+// For on_bytes: what it leaves is given again at the next turn of the loop, after the others.
+void ch_peer_yield(struct ch_peer *peer);
+// Reads of a peer that stands behind wait until no other peer of the loop has anything to do.
+void ch_peer_stand_behind(struct ch_peer *peer, bool is_behind);
 // Absolute time by which something must have replaced the deadline (0: none); checked every 100 ms.
 static inline void ch_peer_set_deadline(struct ch_peer *peer, int64_t deadline_ns)
 {

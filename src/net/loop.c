@@ -96,7 +96,7 @@ static enum ch_err open_events(struct ch_loop *loop)
     loop->base = event_base_new_with_config(config);
     event_config_free(config);
     loop->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    if (!loop->base || loop->wake_fd < 0)
+    if (!loop->base || loop->wake_fd < 0 || event_base_priority_init(loop->base, CH_LOOP_RANKS))
         return CH_ERR_IO;
     loop->wake_event =
         event_new(loop->base, loop->wake_fd, EV_READ | EV_PERSIST, on_loop_wake, loop);

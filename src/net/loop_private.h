@@ -14,6 +14,14 @@ struct letter {
     void *arg;
 };
 
+// Priorities of events; libevent gives the middle one where nothing is said.
+enum {
+    CH_LOOP_FIRST, // nobody's yet
+    CH_LOOP_NORMAL,
+    CH_LOOP_BEHIND,
+    CH_LOOP_RANKS,
+};
+
 struct ch_loop {
     struct event_base *base;
     unsigned index;

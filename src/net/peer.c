@@ -407,11 +407,8 @@ static void handshake(struct ch_peer *peer)
     }
 }
 
-static void on_peer_readable(evutil_socket_t fd, short what, void *arg)
+static void take_turn(struct ch_peer *peer)
 {
-    struct ch_peer *peer = arg;
-    (void)fd;
-    (void)what;
     if (peer->end_is_noted)
         return;
     if (peer->phase == LINGERING) {
@@ -431,6 +428,37 @@ static void on_peer_readable(evutil_socket_t fd, short what, void *arg)
     }
     if (!peer->is_paused && !peer->is_full && !peer->saw_eof && !peer->wants_close)
         read_once(peer);
+}
+
+static void on_peer_readable(evutil_socket_t fd, short what, void *arg)
+{
+    struct ch_peer *peer = arg;
+    (void)fd;
+    (void)what;
+    struct ch_loop *loop = peer->loop;
+    bool was_behind = peer->is_behind;
+    take_turn(peer);
+    bool yields = peer->yields && peer->fd >= 0;
+    if (yields) {
+        peer->yields = false;
+        if (!peer->is_paused)
+            ch_peer_resume(peer);
+    }
+    if (yields || was_behind)
+        event_base_loopbreak(loop->base); // the turn ends: the others are looked at again
+}
+
+void ch_peer_yield(struct ch_peer *peer)
+{
+    peer->yields = true;
+}
+
+void ch_peer_stand_behind(struct ch_peer *peer, bool is_behind)
+{
+    // Refused while the event waits for its turn already: it goes on as before.
+    if (peer->fd >= 0 && peer->is_behind != is_behind &&
+        event_priority_set(peer->read_event, is_behind ? CH_LOOP_BEHIND : CH_LOOP_NORMAL) == 0)
+        peer->is_behind = is_behind;
 }
 
 void ch_peer_pause(struct ch_peer *peer)

@@ -13,6 +13,13 @@
 #define HALF_CLOSE_GRACE_NS (INT64_C(50) * CH_NS_PER_MS)
 #define HANDSHAKE_MS        INT64_C(5000) // for a client's TLS handshake, at most (security.md R13)
 
+// Requests of one connection that are answered in one turn of the loop: a pipeline of refused ones
+// must not hold the others up.
+#define TURN_REQUESTS        4
+#define TURN_REQUESTS_BEHIND 2
+// A connection whose bad keys come closer together than this waits behind the others.
+#define DOUBT_NS (INT64_C(100) * CH_NS_PER_MS)
+
 static void set_deadline(struct client *c, int64_t after_ms)
 {
     ch_peer_set_deadline(&c->peer, ch_loop_now_ns(c->pl->loop) + after_ms * CH_NS_PER_MS);
@@ -98,6 +105,13 @@ void client_exchange_over(struct client *c, bool keep_alive)
     }
     expect_next_request(c);
     ch_peer_resume(&c->peer); // a pipelined request may be waiting
+}
+
+void client_doubt(struct client *c)
+{
+    int64_t now_ns = ch_loop_now_ns(c->pl->loop);
+    ch_peer_stand_behind(&c->peer, now_ns - c->doubted_ns < DOUBT_NS);
+    c->doubted_ns = now_ns;
 }
 
 // ---- the request's body
@@ -264,8 +278,14 @@ static size_t on_client_bytes(void *arg, struct ch_span bytes)
 {
     struct client *c = arg;
     size_t used = 0;
+    unsigned heads = 0;
     while (used < bytes.len && ch_peer_is_open(&c->peer)) {
         struct ch_span rest = ch_span_sub(bytes, used);
+        if (c->state == REQUEST_HEAD &&
+            heads++ == (c->peer.is_behind ? TURN_REQUESTS_BEHIND : TURN_REQUESTS)) {
+            ch_peer_yield(&c->peer);
+            break;
+        }
         if (c->state == REQUEST_COMPLETE)
             break; // pipelined: it waits its turn in the peer's buffer
         size_t step = c->state == REQUEST_HEAD ? step_head(c, rest) : step_body(c, rest);

@@ -21,6 +21,7 @@ CH_COLD static bool deny(struct exchange *x, int status, const char *code, const
 // One wording for every reason: an outsider learns nothing from it.
 CH_COLD static bool deny_key(struct exchange *x)
 {
+    client_doubt(x->client);
     return deny(x, 401, "invalid_api_key",
                 "Invalid API key. Use an active chaperone key (ch_…) as the API key.");
 }
@@ -394,6 +395,7 @@ bool gate_head(struct exchange *x)
     const struct key_record *key = authenticate(x);
     if (!key || !key_is_valid(x, key))
         return deny_key(x);
+    ch_peer_stand_behind(&x->client->peer, false);
     x->key_id = key->id;
     x->attribution_id = key->attribution->id;
     note_user_agent(x);

@@ -224,6 +224,7 @@ struct client {
     struct ch_http1_head_parser parser;
     struct ch_deferred freeing;
     bool has_partial_head, is_half_closed, is_closing;
+    int64_t doubted_ns; // when the last bad key came
     char address[48];
 };
 
@@ -257,6 +258,8 @@ struct ch_proxy_loop {
 
 // ---- client.c
 void client_accept(struct ch_proxy_loop *pl, int fd, struct ch_tls *tls, const char *address);
+// A bad key came: who sends many of them is served when nobody else waits.
+void client_doubt(struct client *c);
 // The exchange is over: the next request, or the end of the connection.
 void client_exchange_over(struct client *c, bool keep_alive);
 void client_abandon(struct client *c); // close at once, without another byte

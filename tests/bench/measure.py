@@ -255,7 +255,9 @@ def measure_keyflood(stage, plan):
     for _ in range(plan.rounds):
         alone.append(parse_lines(stage.tool("bench_latency", port, token, plan.latency_requests, ANSWER)))
         flood = subprocess.Popen(
-            on_core(LOAD_CORE, [stage.tools / "bench_flood", port, FLOOD_RATE, FLOOD_SECONDS]),
+            # Where nobody else computes: the load's own calls share this core, and what the flood
+            # takes of it is not what it does to the proxy.
+            on_core(LOAD_CORE, ["chrt", "--idle", "0", stage.tools / "bench_flood", port, FLOOD_RATE, FLOOD_SECONDS]),
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
         )
         try:

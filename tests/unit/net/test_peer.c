@@ -230,6 +230,74 @@ static void writing_to_a_dead_peer_ends_it(void **state)
     assert_int_equal(f->last_end, CH_PEER_RESET);
 }
 
+// One of two peers that take a byte a turn.
+struct talker {
+    struct ch_peer peer;
+    char name;
+    struct fixture *f;
+    int taken, ends;
+};
+
+static size_t take_one_byte(void *arg, struct ch_span bytes)
+{
+    struct talker *t = arg;
+    (void)bytes;
+    t->f->seen[t->f->seen_len++] = t->name;
+    t->taken++;
+    ch_peer_yield(&t->peer);
+    return 1;
+}
+
+static void count_end(void *arg, enum ch_peer_end end)
+{
+    struct talker *t = arg;
+    assert_int_equal(end, CH_PEER_EOF);
+    assert_int_equal(t->taken, 3); // never before what was sent is used up
+    t->ends++;
+}
+
+// Both have three bytes and an end waiting when the loop begins; gives the order of their turns.
+static void talk(struct fixture *f, bool first_is_behind, char order_out[7])
+{
+    static const struct ch_peer_handler talking = {on_ready, take_one_byte, on_writable, count_end};
+    struct talker talkers[2] = {{.name = 'a', .f = f}, {.name = 'b', .f = f}};
+    int others[2];
+    for (int i = 0; i < 2; i++) {
+        int fds[2];
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds), 0);
+        others[i] = fds[1];
+        assert_int_equal(
+            ch_peer_open(&talkers[i].peer, f->loop, fds[0], NULL, false, &talking, &talkers[i]),
+            CH_OK);
+        assert_int_equal(write(others[i], "xyz", 3), 3);
+        shutdown(others[i], SHUT_WR);
+    }
+    ch_peer_stand_behind(&talkers[0].peer, first_is_behind);
+    f->ticks = 390;
+    ch_loop_run(f->loop);
+    memcpy(order_out, f->seen, 6);
+    order_out[6] = '\0';
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(talkers[i].ends, 1);
+        ch_peer_close(&talkers[i].peer);
+        close(others[i]);
+    }
+}
+
+static void yielding_peers_take_turns(void **state)
+{
+    char order[7];
+    talk(*state, false, order);
+    assert_true(strcmp(order, "ababab") == 0 || strcmp(order, "bababa") == 0);
+}
+
+static void a_peer_behind_waits_for_the_other(void **state)
+{
+    char order[7];
+    talk(*state, true, order);
+    assert_string_equal(order, "bbbaaa");
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -243,6 +311,8 @@ int main(void)
         TEST(closing_after_write_loses_nothing),
         TEST(a_paused_peer_reads_nothing),
         TEST(writing_to_a_dead_peer_ends_it),
+        TEST(yielding_peers_take_turns),
+        TEST(a_peer_behind_waits_for_the_other),
     };
     if (ch_net_process_init(&why) != CH_OK)
         return 1;
