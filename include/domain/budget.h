@@ -134,6 +134,15 @@ struct ch_budget_thresholds ch_budget_settle(struct ch_budget_hold *hold, int64_
 struct ch_budget_thresholds ch_budget_charge(struct ch_budget *budget, int64_t admitted_ms,
                                              int64_t cost_nano_usd);
 
+// The thresholds that the spend of the present period has reached by an edit of the terms, without
+// another settlement. Gives what settlement gives.
+struct ch_budget_thresholds ch_budget_check(struct ch_budget *budget, int64_t now_ms);
+
+// The cost of an exchange that was counted already turned out to be another one: adds the
+// difference, or takes it back. Counts, and gives, as ch_budget_charge does.
+struct ch_budget_thresholds ch_budget_correct(struct ch_budget *budget, int64_t admitted_ms,
+                                              int64_t difference_nano_usd);
+
 // ---- Looking
 
 struct ch_budget_view {

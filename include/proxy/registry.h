@@ -47,6 +47,17 @@ void ch_registry_set_catalogue(struct ch_registry *registry,
 enum ch_err ch_registry_put_budget(struct ch_registry *registry, struct ch_store *store,
                                    const struct ch_budget_row *row, struct ch_why *why) CH_MUST_USE;
 void ch_registry_drop_budget(struct ch_registry *registry, int64_t budget_id);
+
+// A usage row that is written already costs another amount than it did.
+struct ch_spend_correction {
+    int64_t started_at_ms, key_id, provider_id;
+    struct ch_span team, project; // "": none
+    int64_t difference_nano_usd;
+};
+// The counters of every budget that the row counts for take the difference, those of past periods
+// excepted.
+void ch_registry_correct_spend(struct ch_registry *registry,
+                               const struct ch_spend_correction *correction);
 // Limits of zero: none. The limits of a key come with its row.
 enum ch_err ch_registry_put_team_limits(struct ch_registry *registry,
                                         const struct ch_team_limits_row *row) CH_MUST_USE;

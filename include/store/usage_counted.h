@@ -17,6 +17,8 @@ struct ch_usage_counted {
     int64_t side_cost_nano_usd; // of other models, whose usage a row does not hold: it stays
     bool is_priced;
     int64_t cost_nano_usd; // as corrected, with the sides; 0 where there is none
+    int64_t key_id;
+    struct ch_span team, project; // "": none
 };
 struct ch_usage_span {
     int64_t from_ms, to_ms; // half-open [from, to); to_ms 0: open

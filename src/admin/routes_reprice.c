@@ -12,7 +12,9 @@
 #define BATCH 5000 // rows of one look, and corrections of one transaction at most: some 0.1 s
 
 struct correction {
-    int64_t usage_id, cost_nano_usd;
+    int64_t usage_id, started_at_ms, key_id, provider_id;
+    int64_t before_nano_usd, cost_nano_usd;
+    char team[CH_NAME_MAX + 1], project[CH_NAME_MAX + 1];
 };
 
 struct reprice {
@@ -83,7 +85,15 @@ static enum ch_err look_at_row(void *arg, const struct ch_usage_counted *row)
     if (row->is_priced && row->cost_nano_usd == cost)
         return CH_OK;
     CH_ASSERT(reprice->count < BATCH);
-    reprice->corrections[reprice->count++] = (struct correction){row->id, cost};
+    struct correction *correction = &reprice->corrections[reprice->count++];
+    *correction = (struct correction){.usage_id = row->id,
+                                      .started_at_ms = row->started_at_ms,
+                                      .key_id = row->key_id,
+                                      .provider_id = row->provider_id,
+                                      .before_nano_usd = row->cost_nano_usd,
+                                      .cost_nano_usd = cost};
+    ch_span_copy(row->team, correction->team, sizeof correction->team);
+    ch_span_copy(row->project, correction->project, sizeof correction->project);
     reprice->before_nano_usd = add_saturated(reprice->before_nano_usd, row->cost_nano_usd);
     reprice->after_nano_usd = add_saturated(reprice->after_nano_usd, cost);
     return CH_OK;
@@ -106,6 +116,23 @@ static enum ch_err correct_batch(struct ch_db *db, void *arg, struct ch_why *why
     return err;
 }
 
+// The counters of the budgets in force, once the rows say the same.
+static void correct_counters(struct reprice *reprice)
+{
+    for (size_t i = 0; i < reprice->count; i++) {
+        const struct correction *c = &reprice->corrections[i];
+        ch_registry_correct_spend(
+            reprice->admin->registry,
+            &(struct ch_spend_correction){.started_at_ms = c->started_at_ms,
+                                          .key_id = c->key_id,
+                                          .provider_id = c->provider_id,
+                                          .team = ch_span_of(c->team),
+                                          .project = ch_span_of(c->project),
+                                          .difference_nano_usd =
+                                              c->cost_nano_usd - c->before_nano_usd});
+    }
+}
+
 static enum ch_err run_batch(struct reprice *reprice, struct ch_why *why)
 {
     reprice->count = reprice->seen = 0;
@@ -114,6 +141,8 @@ static enum ch_err run_batch(struct reprice *reprice, struct ch_why *why)
         err = ch_route_write(reprice->admin, correct_batch, reprice, why);
     if (err)
         return err;
+    if (!reprice->is_dry && reprice->admin->registry)
+        correct_counters(reprice);
     reprice->rows += (int64_t)reprice->seen;
     reprice->corrected += (int64_t)reprice->count;
     return CH_OK;

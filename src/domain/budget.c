@@ -465,6 +465,47 @@ struct ch_budget_thresholds ch_budget_charge(struct ch_budget *budget, int64_t a
     return ch_budget_settle(&hold, cost_nano_usd);
 }
 
+struct ch_budget_thresholds ch_budget_check(struct ch_budget *budget, int64_t now_ms)
+{
+    struct cell_value spent = cell_load(&budget->spent);
+    if (spent.end_ms != ch_budget_interval(budget->period, budget->zone, now_ms).end_ms)
+        return (struct ch_budget_thresholds){{0}};
+    return fire(budget, spent.end_ms, spent.nano_usd);
+}
+
+// The spend goes first: between the two, what is held never lies below it. Gives what was there to
+// take.
+static int64_t take_back_spent(struct ch_budget *budget, int64_t end_ms, int64_t amount)
+{
+    struct cell_value from, to;
+    do {
+        from = cell_load(&budget->spent);
+        if (from.end_ms != end_ms || from.nano_usd == SATURATED)
+            return 0;
+        if (amount > from.nano_usd)
+            amount = from.nano_usd;
+        to = (struct cell_value){.end_ms = end_ms, .nano_usd = from.nano_usd - amount};
+    } while (!cell_swap(&budget->spent, from, to));
+    return amount;
+}
+
+struct ch_budget_thresholds ch_budget_correct(struct ch_budget *budget, int64_t admitted_ms,
+                                              int64_t difference_nano_usd)
+{
+    if (difference_nano_usd >= 0)
+        return ch_budget_charge(budget, admitted_ms, difference_nano_usd);
+    int64_t end_ms = ch_budget_interval(budget->period, budget->zone, admitted_ms).end_ms;
+    int64_t taken = take_back_spent(budget, end_ms, -difference_nano_usd);
+    struct cell_value from, to;
+    do {
+        from = to = cell_load(&budget->held);
+        if (from.end_ms != end_ms || from.nano_usd == SATURATED)
+            break;
+        to.nano_usd -= taken;
+    } while (!cell_swap(&budget->held, from, to));
+    return (struct ch_budget_thresholds){{0}};
+}
+
 // ---- Looking
 
 struct ch_budget_view ch_budget_look(const struct ch_budget *budget, int64_t now_ms)

@@ -308,6 +308,9 @@ enum ch_err ch_registry_put_budget(struct ch_registry *registry, struct ch_store
     if (!is_edit(budget, row))
         return add_budget(registry, store, scope, row, why);
     edit(budget, row);
+    int64_t now_ms = ch_clock_wall_ms();
+    struct ch_budget_thresholds fired = ch_budget_check(budget->budget, now_ms);
+    registry_tell(registry, budget, &fired, now_ms);
     return CH_OK;
 }
 
@@ -329,6 +332,33 @@ void ch_registry_drop_budget(struct ch_registry *registry, int64_t budget_id)
     struct scope_budget *budget = scopes_budget(registry->scopes, budget_id);
     if (budget)
         remove_from(registry, budget->owner, budget);
+}
+
+static void correct_scope(const struct ch_registry *registry, enum ch_budget_scope kind,
+                          int64_t subject_id, struct ch_span subject,
+                          const struct ch_spend_correction *correction)
+{
+    const struct scope_terms *terms =
+        scope_terms(scopes_find(registry->scopes, kind, subject_id, subject));
+    for (unsigned i = 0; terms && i < terms->budget_count; i++) {
+        const struct scope_budget *budget = terms->budgets[i];
+        struct ch_budget_thresholds fired = ch_budget_correct(
+            budget->budget, correction->started_at_ms, correction->difference_nano_usd);
+        registry_tell(registry, budget, &fired, correction->started_at_ms);
+    }
+}
+
+void ch_registry_correct_spend(struct ch_registry *registry,
+                               const struct ch_spend_correction *correction)
+{
+    const struct ch_span none = CH_SPAN("");
+    correct_scope(registry, CH_BUDGET_OF_KEY, correction->key_id, none, correction);
+    correct_scope(registry, CH_BUDGET_OF_PROVIDER, correction->provider_id, none, correction);
+    if (correction->team.len)
+        correct_scope(registry, CH_BUDGET_OF_TEAM, 0, correction->team, correction);
+    if (correction->project.len)
+        correct_scope(registry, CH_BUDGET_OF_PROJECT, 0, correction->project, correction);
+    correct_scope(registry, CH_BUDGET_OF_ALL, 0, none, correction);
 }
 
 bool ch_registry_look_budget(const struct ch_registry *registry, int64_t budget_id,

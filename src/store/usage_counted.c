@@ -16,7 +16,7 @@
     "video_in_tokens, video_out_tokens, audio_ms, characters, images, image_width, image_height, " \
     "image_quality, side_cost_nano_usd, coalesce((SELECT c.cost_after_nano_usd "                   \
     "FROM usage_corrections c WHERE c.usage_id = usage_named.id ORDER BY c.id DESC LIMIT 1), "     \
-    "cost_nano_usd) FROM usage_named JOIN providers p ON p.id = provider_id "                      \
+    "cost_nano_usd), key_id, team, project FROM usage_named JOIN providers p ON p.id = provider_id "                      \
     "WHERE started_at_ms >= ?1 AND started_at_ms < ?2 AND usage_named.id > ?3 "                    \
     "AND (?4 IS NULL OR model_sent_name = ?4 OR model_served_name = ?4) "                          \
     "AND stated_cost_nano_usd IS NULL AND grade_name <> 'none' AND end_reason_name <> 'crash' "
@@ -50,6 +50,9 @@ static enum ch_err read_counted(struct sqlite3_stmt *stmt, struct ch_usage_count
         .side_cost_nano_usd = ch_db_int(stmt, UNITS + 6),
         .is_priced = !ch_db_is_null(stmt, COST),
         .cost_nano_usd = ch_db_int(stmt, COST),
+        .key_id = ch_db_int(stmt, COST + 1),
+        .team = ch_db_text(stmt, COST + 2),
+        .project = ch_db_text(stmt, COST + 3),
     };
     for (int i = 0; i < CH_TOKEN_CLASSES; i++)
         row->usage.tokens[i] = ch_db_int(stmt, TOKENS + i);

@@ -663,6 +663,20 @@ def test_thresholds_fire_once(fresh):
     assert len(logged(world, name)) == 3
 
 
+def test_a_lowered_cap_fires_at_once(world):
+    """Nothing more will be admitted, so that no settlement would tell of it."""
+    name, token = world.make_key()
+    scope, ask = f"key:{name}", Ask(token)
+    world.set_budget(scope, 100 * ask.worst, mode="strict", alert="50,80,100")
+    for _ in range(3):
+        assert world.exchange(ask.data).status == 200
+    world.settled(scope)
+    assert alerts(world, scope) == []
+    world.set_budget(scope, 2 * ask.worst)
+    wait_until(lambda: len(alerts(world, scope)) == 3, 10, "three alerts")
+    assert sorted(alerts(world, scope)) == [(percent, 3 * ask.worst, 2 * ask.worst) for percent in (50, 80, 100)]
+
+
 def test_one_answer_can_pass_several_thresholds(world):
     name, token = world.make_key()
     ask = Ask(token)

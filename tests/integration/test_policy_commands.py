@@ -279,6 +279,29 @@ def test_rows_are_priced_anew(world, chat, contract):
     assert ask_json(world, *arguments)["corrected"] == 0
 
 
+def test_a_running_budget_follows_a_correction(world, chat, contract):
+    """Up and down, on every scope of the row, and the same after a restart."""
+    name, key = world.fresh_key(options=["--budget", "1/month", "--project", "repriced"])
+    world.cli("key", "update", name, "--team", "repriced")
+    scopes = [f"key:{name}", "team:repriced", "project:repriced"]
+    for scope in scopes[1:]:
+        world.cli("budget", "set", scope, "1/month")
+
+    def spent():
+        return [ask_json(world, "budget", "show", scope)["items"][0]["spent_nano_usd"] for scope in scopes]
+
+    assert chat(key, "gpt-4o").status == 200
+    world.rows_of(name)
+    assert spent() == [COST] * 3
+    for factor, output in ((2, "20"), (1, "10")):
+        price = [str(float(text) * factor) for text in ("2.5", "1.25")]
+        contract("gpt-4o", "--input", price[0], "--output", output, "--cache-read", price[1], "--from", "1d")
+        assert ask_json(world, "usage", "reprice", "--from", "1h", "--model", "gpt-4o")["corrected"] >= 1
+        assert spent() == [factor * COST] * 3
+    world.restart()
+    assert spent() == [COST] * 3
+
+
 def test_a_price_list_that_looks_wrong_is_refused(world, tmp_path):
     path = tmp_path / "prices.json"
     path.write_text(json.dumps({"schema": "chaperone.prices/1", "source": "t", "date": "2026-10-10", "models": {

@@ -383,6 +383,27 @@ static void all_budgets_or_none(void **state)
     assert_int_equal(ch_budget_reserve(NULL, 0, &estimate, NOW, &refused), CH_OK);
 }
 
+static void a_correction_takes_back_what_was_spent(void **state)
+{
+    (void)state;
+    struct ch_budget_hold hold;
+    struct ch_budget *budget = new_budget(CH_BUDGET_MONTH, 100, CH_BUDGET_STRICT);
+    assert_true(reserve(budget, 30, 0, NOW, &hold));
+    ch_budget_charge(budget, NOW, 70);
+    assert_false(reserve(budget, 1, 0, NOW, &(struct ch_budget_hold){0}));
+    ch_budget_correct(budget, NOW, -20);
+    expect_money(budget, NOW, 50, 30);
+    ch_budget_correct(budget, NOW, 5);
+    expect_money(budget, NOW, 55, 30);
+    ch_budget_correct(budget, utc_ms(2026, 1, 1, 0, 0), -20); // of a period that has gone
+    expect_money(budget, NOW, 55, 30);
+    ch_budget_correct(budget, NOW, -1000); // never below nothing
+    expect_money(budget, NOW, 0, 30);
+    ch_budget_settle(&hold, 30);
+    expect_money(budget, NOW, 30, 0);
+    ch_budget_free(budget);
+}
+
 // No admission has moved the counters on yet: what is charged takes room all the same.
 static void a_charge_can_be_the_first_of_its_period(void **state)
 {
@@ -842,6 +863,7 @@ int main(void)
         cmocka_unit_test(all_budgets_or_none),
         cmocka_unit_test(money_belongs_to_the_period_of_its_admission),
         cmocka_unit_test(a_charge_can_be_the_first_of_its_period),
+        cmocka_unit_test(a_correction_takes_back_what_was_spent),
         cmocka_unit_test(a_clock_that_steps_back_reopens_nothing),
         cmocka_unit_test(days_reset_at_local_midnight),
         cmocka_unit_test(money_saturates_to_deny),
