@@ -42,7 +42,7 @@ void ch_scrub_reader_finish(struct ch_scrub_reader *reader);
 
 // ---- Tokens
 
-#define CH_SCRUB_TOKENS 19
+#define CH_SCRUB_TOKENS 20
 typedef unsigned __int128 ch_scrub_bits; // a bit for each character of each prefix
 
 struct ch_scrub_tables {

@@ -14,7 +14,8 @@ enum {
     LOWER = 1 << 2,
     DASH = 1 << 3,
     UNDERSCORE = 1 << 4,
-    ANY = 1 << 5, // all but the end of a line or of a JSON string
+    DOT = 1 << 5,
+    ANY = 1 << 6, // all but the end of a line or of a JSON string
     ALNUM = DIGIT | UPPER | LOWER,
 };
 
@@ -41,6 +42,8 @@ static const struct token {
     {"gh[pousr]_", ALNUM, 30, CH_SCRUB_OTHER_TOKEN},
     {"github_pat_", ALNUM | UNDERSCORE, 20, CH_SCRUB_OTHER_TOKEN},
     {"A[KS]IA", DIGIT | UPPER, 16, CH_SCRUB_OTHER_TOKEN},
+    // An admin token (domain/admin_token.h): a name, an underscore and 38 characters.
+    {"cha_", ALNUM | DASH | UNDERSCORE | DOT, 40, CH_SCRUB_OTHER_TOKEN},
     // "ch_<slug>_sk_": the tables know this part alone, the slug in front of it is followed apart.
     {"_sk_", ALNUM, 20, CH_SCRUB_WRAPPED_KEY},
 };
@@ -62,7 +65,7 @@ static unsigned class_of(unsigned char c)
         return UPPER;
     if (c >= 'a' && c <= 'z')
         return LOWER;
-    return c == '-' ? DASH : c == '_' ? UNDERSCORE : 0;
+    return c == '-' ? DASH : c == '_' ? UNDERSCORE : c == '.' ? DOT : 0;
 }
 
 static bool is_slug_char(unsigned char c)

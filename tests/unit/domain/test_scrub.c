@@ -104,6 +104,7 @@ static const struct form {
     {"github_pat_", ALNUM "_", 20, CH_SCRUB_OTHER_TOKEN},
     {"AKIA", "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", 16, CH_SCRUB_OTHER_TOKEN},
     {"ASIA", "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", 16, CH_SCRUB_OTHER_TOKEN},
+    {"cha_", ALNUM "-_.", 40, CH_SCRUB_OTHER_TOKEN},
     {"ch_a_sk_", ALNUM, 20, CH_SCRUB_WRAPPED_KEY},
     {"ch__sk__sk_", ALNUM, 20, CH_SCRUB_WRAPPED_KEY},
     {"ch_aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa_sk_", ALNUM, 20, CH_SCRUB_WRAPPED_KEY},
@@ -523,6 +524,7 @@ static const char *const expressions[] = {
     "gh[pousr]_[a-zA-Z0-9]{30,}",
     "github_pat_[a-zA-Z0-9_]{20,}",
     "A[KS]IA[A-Z0-9]{16,}",
+    "cha_[a-zA-Z0-9._-]{40,}",
     "ch_[a-z0-9_]{1,48}_sk_[a-zA-Z0-9]{20,}",
 };
 
@@ -583,6 +585,7 @@ static void plain_texts_are_scrubbed_as_the_expressions_say(void **state)
         "github_pat_",
         "AKIA",
         "ch_",
+        "cha_",
         "_sk_",
         "pplx-",
         "nvapi-",
