@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Preloaded into the daemon: counts every step and preparation of an SQL statement, on any thread,
 // in the eight bytes of the file that $COUNT_SQL names.
+#include "shared_page.h"
+
 #include <dlfcn.h>
-#include <fcntl.h>
 #include <stdatomic.h>
 #include <stdint.h>
-#include <stdlib.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 struct sqlite3;
 struct sqlite3_stmt;
@@ -16,14 +14,7 @@ static _Atomic int64_t *counter;
 
 __attribute__((constructor)) static void open_counter(void)
 {
-    const char *path = getenv("COUNT_SQL");
-    int fd = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
-    void *memory = fd < 0 ? MAP_FAILED
-                          : mmap(NULL, sizeof *counter, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (memory == MAP_FAILED)
-        abort(); // a count of nothing would prove nothing
-    counter = memory;
-    close(fd);
+    counter = map_shared_page("COUNT_SQL", sizeof *counter);
 }
 
 int sqlite3_step(struct sqlite3_stmt *statement)

@@ -3,16 +3,15 @@
 // in a file (int32, native order): how many allocations from now the failing one is (0: none
 // fails), and how many have failed. Threads with a name of their own (writer, admin, …) are spared.
 #define _GNU_SOURCE
+#include "shared_page.h"
+
 #include <errno.h>
-#include <fcntl.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
-#include <unistd.h>
 
 extern void *__libc_malloc(size_t size);
 extern void *__libc_calloc(size_t count, size_t size);
@@ -26,14 +25,7 @@ static struct control *control;
 
 __attribute__((constructor)) static void map_control(void)
 {
-    const char *path = getenv("NO_MEMORY");
-    int fd = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
-    void *page = fd < 0 ? MAP_FAILED
-                        : mmap(NULL, sizeof *control, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (page == MAP_FAILED)
-        abort();
-    control = page;
-    close(fd);
+    control = map_shared_page("NO_MEMORY", sizeof *control);
 }
 
 static bool is_loop(void)

@@ -2,10 +2,9 @@
 // Preloaded into a daemon under test: its wall clock is the machine's plus an offset that the test
 // keeps in a file of eight bytes (nanoseconds, native order). The monotonic clock stays as it is.
 #define _GNU_SOURCE
-#include <fcntl.h>
+#include "shared_page.h"
+
 #include <stdint.h>
-#include <stdlib.h>
-#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <time.h>
@@ -17,13 +16,7 @@ static const volatile int64_t *offset_ns;
 
 __attribute__((constructor)) static void map_offset(void)
 {
-    const char *path = getenv("WALL_CLOCK_OFFSET");
-    int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
-    void *page = fd < 0 ? MAP_FAILED : mmap(NULL, sizeof(int64_t), PROT_READ, MAP_SHARED, fd, 0);
-    if (page == MAP_FAILED)
-        abort();
-    offset_ns = page;
-    close(fd);
+    offset_ns = map_shared_page("WALL_CLOCK_OFFSET", sizeof *offset_ns);
 }
 
 // The kernel is asked itself, so that no sanitizer's own wrapper comes round again.
