@@ -65,7 +65,7 @@ struct ch_peer {
     enum ch_peer_end end;
     uint8_t phase;
     bool is_paused, is_full, is_blocked, is_replaying, saw_eof, wants_close, end_is_noted;
-    bool yields, is_behind;
+    bool yields, is_behind, is_posted;
 };
 
 // Takes `fd` (non-blocking, connected or connecting) and `tls` (NULL: plain; already set to accept
@@ -74,7 +74,7 @@ struct ch_peer {
 enum ch_err ch_peer_open(struct ch_peer *peer, struct ch_loop *loop, int fd, struct ssl_st *tls,
                          bool is_connecting, const struct ch_peer_handler *handler,
                          void *arg) CH_MUST_USE;
-// Closes at once, output unsent. Safe inside callbacks and twice. No callback follows.
+// Closes at once, pending output unsent. Safe inside callbacks and twice. No callback follows.
 void ch_peer_close(struct ch_peer *peer);
 // Closes with a reset: the other side cannot take what it got for something complete.
 void ch_peer_reset(struct ch_peer *peer);
@@ -87,9 +87,9 @@ static inline bool ch_peer_is_open(const struct ch_peer *peer)
     return peer->fd >= 0 && !peer->wants_close;
 }
 
-// Writes as much as the kernel takes and keeps a copy of the rest. CH_ERR_IO: the peer is dead,
-// on_end follows in this turn. Never calls a handler from inside. The caller watches
-// ch_peer_is_blocked.
+// Writes as much as the kernel takes and keeps a copy of the rest; a short write waits for the end
+// of the turn. CH_ERR_IO: the peer is dead, on_end follows in this turn, as it does when a write
+// that waited fails. Never calls a handler from inside. The caller watches ch_peer_is_blocked.
 enum ch_err ch_peer_write(struct ch_peer *peer, const struct iovec *parts, int count) CH_MUST_USE;
 size_t ch_peer_pending(const struct ch_peer *peer); // output bytes waiting
 static inline bool ch_peer_is_blocked(const struct ch_peer *peer)

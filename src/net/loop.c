@@ -47,14 +47,17 @@ enum ch_err ch_net_process_init(struct ch_why *why)
     return CH_OK;
 }
 
-static void run_deferred(struct ch_loop *loop)
+// The last of a turn: what its callbacks wrote leaves, and what they put off is done.
+static void end_turn(struct ch_loop *loop)
 {
+    ch_outbox_flush(loop);
     while (loop->deferred_first) {
         struct ch_deferred *first = loop->deferred_first;
         loop->deferred_first = first->next;
         if (!loop->deferred_first)
             loop->deferred_end = &loop->deferred_first;
         first->fn(first->arg);
+        ch_outbox_flush(loop);
     }
 }
 
@@ -133,7 +136,7 @@ void ch_loop_free(struct ch_loop *loop)
 {
     if (!loop)
         return;
-    run_deferred(loop);
+    end_turn(loop);
     if (loop->wake_event)
         event_free(loop->wake_event);
     if (loop->tick_event)
@@ -150,9 +153,10 @@ void ch_loop_free(struct ch_loop *loop)
 
 void ch_loop_run(struct ch_loop *loop)
 {
+    end_turn(loop); // of whoever prepared the loop
     while (!atomic_load_explicit(&loop->is_stopping, memory_order_acquire)) {
         event_base_loop(loop->base, EVLOOP_ONCE);
-        run_deferred(loop);
+        end_turn(loop);
         loop->now_ns = 0;
     }
 }
@@ -160,7 +164,7 @@ void ch_loop_run(struct ch_loop *loop)
 void ch_loop_settle(struct ch_loop *loop)
 {
     on_loop_wake(loop->wake_fd, 0, loop);
-    run_deferred(loop);
+    end_turn(loop);
 }
 
 static void wake(struct ch_loop *loop)

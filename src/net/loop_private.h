@@ -3,6 +3,8 @@
 #ifndef CH_NET_LOOP_PRIVATE_H
 #define CH_NET_LOOP_PRIVATE_H
 
+#include "outbox.h"
+
 #include "net/loop.h"
 #include "net/peer.h"
 
@@ -43,9 +45,13 @@ struct ch_loop {
     // One read lands here first, and only what is left unconsumed is copied to its peer.
     char *scratch;        // CH_PEER_READ_MAX bytes
     size_t scratch_dirty; // bytes to wipe at the next tick
+
+    struct ch_outbox outbox;
 };
 
 // Ends the peers whose deadline has passed or whose output makes no progress.
 void ch_peer_sweep(struct ch_loop *loop);
+// Gives the kernel what it takes and keeps the rest. A failure is noted as the peer's end.
+void ch_peer_send(struct ch_peer *peer, const struct iovec *parts, int count);
 
 #endif

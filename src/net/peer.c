@@ -121,6 +121,8 @@ void ch_peer_close(struct ch_peer *peer)
 {
     if (peer->fd < 0)
         return;
+    if (peer->is_posted)
+        ch_outbox_flush(peer->loop);
     sweep_list_remove(peer);
     event_free(peer->read_event);
     if (peer->write_event)
@@ -584,28 +586,32 @@ static enum ch_err keep_rest(struct ch_peer *peer, const struct iovec *parts, in
     return want_write(peer);
 }
 
+void ch_peer_send(struct ch_peer *peer, const struct iovec *parts, int count)
+{
+    size_t sent = 0;
+    if (ch_peer_pending(peer) == 0 && peer->phase == OPEN) {
+        ssize_t taken = send_parts(peer, parts, count);
+        if (taken < 0) {
+            note_end(peer, CH_PEER_RESET);
+            return;
+        }
+        sent = (size_t)taken;
+        peer->progress_ns = ch_loop_now_ns(peer->loop);
+    }
+    if (sent < parts_size(parts, count) && keep_rest(peer, parts, count, sent))
+        note_end(peer, CH_PEER_RESET);
+}
+
 enum ch_err ch_peer_write(struct ch_peer *peer, const struct iovec *parts, int count)
 {
     CH_ASSERT(count <= PARTS_MAX);
     if (peer->fd < 0 || peer->end_is_noted || peer->wants_close)
         return CH_ERR_IO;
-    size_t size = parts_size(parts, count), sent = 0;
-    if (ch_peer_pending(peer) == 0) {
-        ssize_t taken = peer->phase == OPEN ? send_parts(peer, parts, count) : 0;
-        if (taken < 0) {
-            note_end(peer, CH_PEER_RESET);
-            return CH_ERR_IO;
-        }
-        sent = (size_t)taken;
-        peer->progress_ns = ch_loop_now_ns(peer->loop);
-    }
-    if (sent == size)
+    if (peer->phase == OPEN && ch_peer_pending(peer) == 0 &&
+        ch_outbox_take(peer->loop, peer, parts, count, parts_size(parts, count)))
         return CH_OK;
-    if (keep_rest(peer, parts, count, sent)) {
-        note_end(peer, CH_PEER_RESET);
-        return CH_ERR_IO;
-    }
-    return CH_OK;
+    ch_peer_send(peer, parts, count);
+    return peer->end_is_noted ? CH_ERR_IO : CH_OK;
 }
 
 static void start_lingering(struct ch_peer *peer)

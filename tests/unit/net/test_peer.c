@@ -126,7 +126,62 @@ static void end_of_input_is_told_once(void **state)
     struct iovec part = {(void *)(uintptr_t) "still", 5};
     char got[8];
     assert_int_equal(ch_peer_write(&f->peer, &part, 1), CH_OK);
+    ch_loop_settle(f->loop);
     assert_int_equal(read(f->other, got, sizeof got), 5);
+}
+
+static void write_text(struct fixture *f, const char *text)
+{
+    struct iovec part = {(void *)(uintptr_t)text, strlen(text)};
+    assert_int_equal(ch_peer_write(&f->peer, &part, 1), CH_OK);
+}
+
+static void read_all(struct fixture *f, const char *expected)
+{
+    char got[256];
+    ssize_t size = recv(f->other, got, sizeof got, MSG_DONTWAIT);
+    assert_int_equal(size, (ssize_t)strlen(expected));
+    assert_memory_equal(got, expected, (size_t)size);
+}
+
+static void short_writes_leave_together_when_the_turn_ends(void **state)
+{
+    struct fixture *f = *state;
+    char byte;
+    write_text(f, "one ");
+    write_text(f, "two");
+    assert_int_equal(recv(f->other, &byte, 1, MSG_DONTWAIT), -1);
+    ch_loop_settle(f->loop);
+    read_all(f, "one two");
+}
+
+// 16 KiB of them do not wait for the end of the turn, and a long one never does.
+static void what_waits_is_bounded_and_keeps_its_order(void **state)
+{
+    struct fixture *f = *state;
+    static char slice[4096], got[7 * sizeof slice];
+    for (int i = 0; i < 5; i++) {
+        memset(slice, 'a' + i, sizeof slice);
+        struct iovec part = {slice, sizeof slice};
+        assert_int_equal(ch_peer_write(&f->peer, &part, 1), CH_OK);
+        ssize_t size = recv(f->other, got, sizeof got, MSG_DONTWAIT | MSG_PEEK);
+        assert_int_equal(size, i < 4 ? -1 : 4 * (ssize_t)sizeof slice);
+    }
+    struct iovec parts[] = {{slice, sizeof slice}, {(void *)(uintptr_t) "z", 1}};
+    assert_int_equal(ch_peer_write(&f->peer, parts, 2), CH_OK);
+    assert_int_equal(recv(f->other, got, sizeof got, MSG_DONTWAIT), 5 * sizeof slice + 4097);
+    for (size_t i = 0; i < 5 * sizeof slice; i++)
+        assert_int_equal(got[i], 'a' + (int)(i / sizeof slice));
+    assert_int_equal(got[5 * sizeof slice + 4096], 'z');
+}
+
+static void a_close_sends_what_waited_first(void **state)
+{
+    struct fixture *f = *state;
+    write_text(f, "last words");
+    ch_peer_close(&f->peer);
+    read_all(f, "last words");
+    ch_loop_settle(f->loop);
 }
 
 static void drain_other(struct fixture *f)
@@ -217,16 +272,30 @@ static void a_paused_peer_reads_nothing(void **state)
     assert_int_equal(f->total, 5);
 }
 
+static void a_long_write_to_a_dead_peer_fails_at_once(void **state)
+{
+    struct fixture *f = *state;
+    static char bytes[8192];
+    struct iovec part = {bytes, sizeof bytes};
+    close(f->other);
+    f->other = -1;
+    assert_int_equal(ch_peer_write(&f->peer, &part, 1), CH_ERR_IO);
+    assert_int_equal(f->ends, 0); // never from inside the call
+    ch_loop_run(f->loop);
+    assert_int_equal(f->ends, 1);
+    assert_int_equal(f->last_end, CH_PEER_RESET);
+}
+
 static void writing_to_a_dead_peer_ends_it(void **state)
 {
     struct fixture *f = *state;
     struct iovec part = {(void *)(uintptr_t) "x", 1};
     close(f->other);
     f->other = -1;
-    assert_int_equal(ch_peer_write(&f->peer, &part, 1), CH_ERR_IO);
-    assert_int_equal(f->ends, 0); // never from inside the call
+    assert_int_equal(ch_peer_write(&f->peer, &part, 1), CH_OK); // it waits for the turn's end
+    assert_int_equal(f->ends, 0);
     ch_loop_run(f->loop);
-    assert_true(f->ends >= 1);
+    assert_int_equal(f->ends, 1);
     assert_int_equal(f->last_end, CH_PEER_RESET);
 }
 
@@ -306,10 +375,14 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(unconsumed_bytes_come_again),
         TEST(end_of_input_is_told_once),
+        TEST(short_writes_leave_together_when_the_turn_ends),
+        TEST(what_waits_is_bounded_and_keeps_its_order),
+        TEST(a_close_sends_what_waited_first),
         TEST(a_slow_reader_blocks_and_frees_the_writer),
         TEST(deadline_ends_with_timeout),
         TEST(closing_after_write_loses_nothing),
         TEST(a_paused_peer_reads_nothing),
+        TEST(a_long_write_to_a_dead_peer_fails_at_once),
         TEST(writing_to_a_dead_peer_ends_it),
         TEST(yielding_peers_take_turns),
         TEST(a_peer_behind_waits_for_the_other),
