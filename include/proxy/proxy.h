@@ -43,7 +43,8 @@ void ch_proxy_loop_configure(struct ch_proxy_loop *pl, const struct ch_config *c
 
 // On the loop's thread: a client has connected (`tls`: the listener's, NULL for plaintext).
 void ch_proxy_accept(struct ch_proxy_loop *pl, int fd, struct ch_tls *tls, const char *address);
-// On the loop's thread: idle connections close, exchanges in flight go on, new ones get 503.
+// On the loop's thread: exchanges in flight go on; a request that is on its way on a connection that
+// is open is served, too, and its answer is the connection's last; connections that stay idle close.
 void ch_proxy_drain(struct ch_proxy_loop *pl);
 // On the loop's thread: what is still in flight ends with CH_END_SHUTDOWN.
 void ch_proxy_abort(struct ch_proxy_loop *pl);

@@ -73,6 +73,7 @@ struct daemon {
     pthread_cond_t lanes_done;
     char catalogue_at_start[64]; // its version; a command may change it at once
     unsigned lanes_left;
+    _Atomic unsigned lanes_closed, lanes_draining; // how many have taken that step of the stop
     struct ch_watchdog watchdog;
     enum ch_health health;
     int64_t started_ns;
@@ -381,11 +382,18 @@ static enum ch_err start_loops(struct daemon *d, struct ch_why *why)
     return err ? err : start_threads(d, why);
 }
 
-static void drain_lane(void *arg)
+static void close_lane(void *arg)
 {
     struct lane *lane = arg;
     close_doors(lane);
+    atomic_fetch_add_explicit(&lane->daemon->lanes_closed, 1, memory_order_release);
+}
+
+static void drain_lane(void *arg)
+{
+    struct lane *lane = arg;
     ch_proxy_drain(lane->proxy);
+    atomic_fetch_add_explicit(&lane->daemon->lanes_draining, 1, memory_order_release);
 }
 
 static void abort_lane(void *arg)
@@ -402,16 +410,25 @@ static void tell_lanes(struct daemon *d, ch_loop_fn fn)
             ch_loop_stop(d->lanes[i].loop); // its letterbox is full: it ends without manners
 }
 
+static bool all_lanes(const struct daemon *d, const _Atomic unsigned *steps)
+{
+    return atomic_load_explicit(steps, memory_order_acquire) == d->lane_count;
+}
+
 // Exchanges may finish and their answers reach the client; what is still running at the deadline is
-// cut and settled as such.
+// cut and settled as such. No loop is asked whether it has clients before the last one has stopped
+// accepting and every accepted connection counts as one.
 static void drain(struct daemon *d)
 {
     int64_t shutdown_ms = d->settings->config.timeouts.shutdown;
     int64_t deadline_ns = ch_clock_mono_ns() + shutdown_ms * CH_NS_PER_MS;
-    tell_lanes(d, drain_lane);
-    do
+    tell_lanes(d, close_lane);
+    while (!all_lanes(d, &d->lanes_closed) && ch_clock_mono_ns() < deadline_ns)
         usleep(DRAIN_POLL_MS * 1000);
-    while (ch_proxy_client_count(d->proxy) > 0 && ch_clock_mono_ns() < deadline_ns);
+    tell_lanes(d, drain_lane);
+    while ((!all_lanes(d, &d->lanes_draining) || ch_proxy_client_count(d->proxy) > 0) &&
+           ch_clock_mono_ns() < deadline_ns)
+        usleep(DRAIN_POLL_MS * 1000);
     tell_lanes(d, abort_lane);
 }
 

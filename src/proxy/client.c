@@ -19,6 +19,8 @@
 #define TURN_REQUESTS_BEHIND 2
 // A connection whose bad keys come closer together than this waits behind the others.
 #define DOUBT_NS (INT64_C(100) * CH_NS_PER_MS)
+// While the daemon stops, for a request that was on its way already: the client's round trip.
+#define LAST_HEAD_MS INT64_C(500)
 
 static void set_deadline(struct client *c, int64_t after_ms)
 {
@@ -28,6 +30,11 @@ static void set_deadline(struct client *c, int64_t after_ms)
 static const struct ch_config *config_of(const struct client *c)
 {
     return c->pl->config;
+}
+
+static void set_head_deadline(struct client *c, int64_t after_ms)
+{
+    set_deadline(c, c->pl->is_draining && after_ms > LAST_HEAD_MS ? LAST_HEAD_MS : after_ms);
 }
 
 static void unlink_client(struct client *c)
@@ -74,12 +81,7 @@ static void drop(struct client *c)
 
 void client_retire(struct client *c)
 {
-    if (c->x) // a head that is not complete: nothing has begun
-        drop(c);
-    else if (ch_peer_pending(&c->peer))
-        close_politely(c);
-    else
-        client_abandon(c);
+    set_head_deadline(c, LAST_HEAD_MS);
 }
 
 static void expect_next_request(struct client *c)
@@ -87,7 +89,7 @@ static void expect_next_request(struct client *c)
     c->state = REQUEST_HEAD;
     c->has_partial_head = false;
     ch_http1_request_init(&c->parser);
-    set_deadline(c, config_of(c)->timeouts.idle);
+    set_head_deadline(c, config_of(c)->timeouts.idle);
 }
 
 void client_exchange_over(struct client *c, bool keep_alive)
@@ -99,7 +101,8 @@ void client_exchange_over(struct client *c, bool keep_alive)
             client_abandon(c);
         return;
     }
-    if (!keep_alive || c->is_half_closed || c->pl->is_draining) {
+    // What was promised to go on before the drain began is not closed under the next request.
+    if (!keep_alive || c->is_half_closed) {
         close_politely(c);
         return;
     }
@@ -232,7 +235,7 @@ static void begin(struct client *c, const struct ch_http1_head *head, const char
     exchange_start_clock(x);
     x->head_base = base;
     x->target = ch_target_split((struct ch_span){base + head->target_at, head->target_len});
-    x->wants_keep_alive = head->keep_alive;
+    x->wants_keep_alive = head->keep_alive && !c->pl->is_draining;
     x->is_http10 = head->minor_version == 0;
     x->is_head_method = head->method == CH_METHOD_HEAD;
     ch_http1_body_init(&x->body_framing, head);
@@ -251,7 +254,8 @@ static size_t step_head(struct client *c, struct ch_span bytes)
     case CH_HTTP1_MORE:
         if (!c->has_partial_head) {
             c->has_partial_head = true;
-            set_deadline(c, config_of(c)->timeouts.head); // absolute: a trickle does not move it
+            // Absolute: a trickle does not move it.
+            set_head_deadline(c, config_of(c)->timeouts.head);
         }
         return 0;
     case CH_HTTP1_ERROR:
@@ -306,7 +310,7 @@ static size_t on_client_bytes(void *arg, struct ch_span bytes)
 static void on_client_ready(void *arg)
 {
     struct client *c = arg;
-    set_deadline(c, config_of(c)->timeouts.head); // TLS is up, the head may take its time now
+    set_head_deadline(c, config_of(c)->timeouts.head); // TLS is up, the head may take its time now
 }
 
 static void on_client_writable(void *arg)
@@ -318,7 +322,9 @@ static void on_client_writable(void *arg)
 
 static void on_client_timeout(struct client *c)
 {
-    if (c->state == REQUEST_HEAD && ch_peer_pending(&c->peer)) {
+    if (c->state == REQUEST_HEAD && !c->has_partial_head && c->pl->is_draining) {
+        close_politely(c); // what crosses the end on its way is thrown away, not reset
+    } else if (c->state == REQUEST_HEAD && ch_peer_pending(&c->peer)) {
         set_deadline(c, config_of(c)->timeouts.idle); // still reading its last answer: not idle yet
     } else if (c->state == REQUEST_HEAD && !c->has_partial_head) {
         drop(c); // idle between requests: closing says enough
@@ -374,7 +380,7 @@ void client_accept(struct ch_proxy_loop *pl, int fd, struct ch_tls *tls, const c
 {
     struct ssl_st *session = NULL;
     struct client *c = ch_zcalloc(1, sizeof *c);
-    if (!c || pl->is_draining || is_full(pl))
+    if (!c || pl->is_over || is_full(pl))
         goto fail;
     c->pl = pl;
     if (tls && ch_tls_session_new(tls, NULL, &session))
@@ -392,7 +398,7 @@ void client_accept(struct ch_proxy_loop *pl, int fd, struct ch_tls *tls, const c
     expect_next_request(c);
     int64_t head_ms = config_of(c)->timeouts.head;
     if (tls) // the handshake counts as part of the head
-        set_deadline(c, head_ms < HANDSHAKE_MS ? head_ms : HANDSHAKE_MS);
+        set_head_deadline(c, head_ms < HANDSHAKE_MS ? head_ms : HANDSHAKE_MS);
     return;
 
 fail:

@@ -411,16 +411,6 @@ bool gate_head(struct exchange *x)
         return deny_key(x);
     if (!check_query(x))
         return false;
-    if (x->pl->is_draining) {
-        respond_denial(x,
-                       &(struct denial){.status = 503,
-                                        .code = "shutting_down",
-                                        .message = "chaperone is restarting.",
-                                        .retry_after_s = 1,
-                                        .closes = true},
-                       CH_END_DENIED);
-        return false;
-    }
     x->filters_list = listing_is_filtered(x, key);
     if (!check_listed_model(x, key))
         return false;

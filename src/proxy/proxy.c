@@ -91,16 +91,14 @@ void ch_proxy_accept(struct ch_proxy_loop *pl, int fd, struct ch_tls *tls, const
 void ch_proxy_drain(struct ch_proxy_loop *pl)
 {
     pl->is_draining = true;
-    for (struct client *c = pl->clients, *next; c; c = next) {
-        next = c->next;
+    for (struct client *c = pl->clients; c; c = c->next)
         if (c->state == REQUEST_HEAD && !c->is_closing)
             client_retire(c);
-    }
 }
 
 void ch_proxy_abort(struct ch_proxy_loop *pl)
 {
-    pl->is_draining = true;
+    pl->is_draining = pl->is_over = true;
     for (struct client *c = pl->clients, *next; c; c = next) {
         next = c->next;
         ch_peer_close(&c->peer); // without an end that could be taken for one

@@ -251,7 +251,8 @@ struct ch_proxy_loop {
     unsigned free_count;
     unsigned drain_count;   // exchanges that go on without their client
     struct ch_buf head_out; // a head being built; wiped after every use
-    bool is_draining;
+    bool is_draining;       // the daemon stops: what comes is served, then its connection closes
+    bool is_over;           // nothing is served any more
     int64_t last_warn_ns, warns_dropped;
     _Atomic int64_t exchange_count, denied_count;
 };
@@ -263,7 +264,8 @@ void client_doubt(struct client *c);
 // The exchange is over: the next request, or the end of the connection.
 void client_exchange_over(struct client *c, bool keep_alive);
 void client_abandon(struct client *c); // close at once, without another byte
-void client_retire(struct client *c);  // between requests: close when everything is written
+// The loop drains: a client between requests may send the one that is on its way.
+void client_retire(struct client *c);
 
 // ---- exchange.c
 struct exchange *exchange_begin(struct client *c);
