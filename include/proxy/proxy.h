@@ -49,6 +49,9 @@ void ch_proxy_drain(struct ch_proxy_loop *pl);
 // On the loop's thread: what is still in flight ends with CH_END_SHUTDOWN.
 void ch_proxy_abort(struct ch_proxy_loop *pl);
 
+// Whether the admin socket accepts too: until then, and while the daemon stops, /readyz says 503. Any thread.
+void ch_proxy_set_ready(struct ch_proxy *proxy, bool is_ready);
+
 // Connections of clients that are still open, with an exchange, with output waiting, or idle. Any thread.
 int64_t ch_proxy_client_count(const struct ch_proxy *proxy);
 

@@ -599,11 +599,15 @@ static enum ch_err start_admin(struct daemon *d, struct ch_why *why)
                                  .listen = d->config->admin_listen,
                                  .session = open_admin_session,
                                  .session_arg = d};
-    return ch_admin_server_start(&d->admin, d->config->admin_socket, &d->admin_server, why);
+    enum ch_err err =
+        ch_admin_server_start(&d->admin, d->config->admin_socket, &d->admin_server, why);
+    ch_proxy_set_ready(d->proxy, !err);
+    return err;
 }
 
 static void stop_admin(struct daemon *d)
 {
+    ch_proxy_set_ready(d->proxy, false);
     ch_admin_server_stop(d->admin_server);
 }
 

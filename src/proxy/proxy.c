@@ -109,6 +109,11 @@ void ch_proxy_abort(struct ch_proxy_loop *pl)
     }
 }
 
+void ch_proxy_set_ready(struct ch_proxy *proxy, bool is_ready)
+{
+    atomic_store_explicit(&proxy->is_ready, is_ready, memory_order_release);
+}
+
 int64_t ch_proxy_client_count(const struct ch_proxy *proxy)
 {
     return atomic_load_explicit(&proxy->client_count, memory_order_relaxed);

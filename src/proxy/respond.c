@@ -127,6 +127,8 @@ static void answer_ready(struct exchange *x)
 {
     if (x->pl->is_draining)
         answer_text(x, 503, "stopping\n");
+    else if (!atomic_load_explicit(&x->pl->proxy->is_ready, memory_order_acquire))
+        answer_text(x, 503, "the admin socket is not open\n");
     else if (!ch_store_is_healthy(x->pl->proxy->options.store))
         answer_text(x, 503, "the store has failed\n");
     else

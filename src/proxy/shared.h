@@ -235,6 +235,7 @@ struct ch_proxy {
     struct ch_json_plan *media_plan;    // and beyond it what media are billed by
     struct ch_usage_plans *usage_plans;
     unsigned char digest_key[crypto_shorthash_siphashx24_KEYBYTES]; // of remembered keys
+    _Atomic bool is_ready;                                          // as /readyz tells it
     _Atomic int64_t client_count; // connections of clients, all loops
 };
 

@@ -18,7 +18,9 @@ from harness.upstream import chunked, reply, stall
 
 @pytest.fixture
 def installation(tmp_path):
-    return Installation(tmp_path / "i")
+    made = Installation(tmp_path / "i")
+    yield made
+    made.stop()
 
 
 def refuses(installation, *words):
@@ -220,10 +222,34 @@ def test_readiness_is_told_to_systemd(installation):
         assert b"STOPPING=1" in listener.recv(4096)
 
 
+def test_ready_means_that_the_admin_socket_accepts(installation):
+    """The start is held where it looks whether a stale admin socket still answers: a full queue lets connect() wait."""
+
+    def answer(path):
+        try:
+            return installation.exchange(request(path, None, method="GET"), method="GET")
+        except OSError:
+            return None
+
+    path = str(installation.folder / "chaperone.sock")
+    with socket.socket(socket.AF_UNIX) as stale, socket.socket(socket.AF_UNIX) as filler:
+        stale.bind(path)
+        stale.listen(0)
+        filler.connect(path)
+        installation.daemon = Process([BINARY, "serve", "--config", installation.config], installation.folder, "daemon")
+        wait_until(lambda: answer("/healthz"), 20, "the listener of clients")
+        response = answer("/readyz")
+        assert response.status == 503 and b"admin socket" in response.body
+        assert answer("/healthz").status == 200
+    wait_until(lambda: answer("/readyz").status == 200, 20, "readiness")
+    with socket.socket(socket.AF_UNIX) as admin:
+        admin.connect(path)
+    installation.stop()
+
+
 def test_admin_socket_is_private(installation):
     installation.start()
     path = installation.folder / "chaperone.sock"
-    wait_until(path.exists, what="the admin socket")  # it comes after the listeners of clients
     mode = stat.S_IMODE(path.stat().st_mode)
     installation.stop()
     assert mode == 0o600
