@@ -185,6 +185,31 @@ def test_limits_and_log_level_change(site):
     assert world.exchange(request("/v1/chat/completions", key, large)).status == 200
 
 
+def test_sighup_holds_on_every_loop(site):
+    world = site.world
+    _, key = world.fresh_key("openai")
+    world.upstreams["openai"].script = reply(wire(samples.CHAT))
+    large = request("/v1/chat/completions", key, b'{"model":"gpt-4o","messages":[],"x":"' + b"a" * 3000 + b'"}')
+    assert world.exchange(large).status == 200
+    site.configure(limits={"body": "2KiB"})
+    world.daemon.child.send_signal(signal.SIGHUP)
+    wait_until(lambda: "event=reloaded" in world.daemon.tail(), 10, "the reload")
+    answers = [world.exchange(large) for _ in range(32)]
+    assert {answer.status for answer in answers} == {413} and {answer.loop for answer in answers} == {0, 1}
+
+
+def test_sighup_names_what_needs_a_restart(site):
+    world = site.world
+    _, key = world.fresh_key("openai")
+    world.upstreams["openai"].script = reply(wire(samples.CHAT))
+    site.configure(threads=3, limits={"body": "2KiB"})
+    world.daemon.child.send_signal(signal.SIGHUP)
+    wait_until(lambda: "event=reload_refused" in world.daemon.tail(), 10, "the refusal")
+    assert "a change of threads needs a restart; nothing was changed" in world.daemon.tail()
+    large = request("/v1/chat/completions", key, b'{"model":"gpt-4o","messages":[],"x":"' + b"a" * 3000 + b'"}')
+    assert [world.exchange(large).status for _ in range(8)] == [200] * 8, "not even the limit was taken"
+
+
 def test_reload_without_a_daemon(site):
     site.world.stop()
     assert site.reload(check=False).returncode == 7

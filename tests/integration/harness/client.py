@@ -2,8 +2,11 @@
 """A raw HTTP/1.1 client: sends exactly the bytes it is told and reads answers strictly."""
 import socket
 import ssl
+import string
 import struct
 import time
+
+BASE62 = string.digits + string.ascii_uppercase + string.ascii_lowercase
 
 
 class Closed(Exception):
@@ -28,6 +31,14 @@ class Response:
     @property
     def request_id(self):
         return self.get("x-chaperone-request-id")
+
+    @property
+    def loop(self):
+        """Which of the daemon's threads had the exchange: its number stands in the id (include/base/id.h)."""
+        number = 0
+        for digit in self.request_id.removeprefix("req_"):
+            number = number * 62 + BASE62.index(digit)
+        return number >> 14 & 255
 
     @property
     def error(self):
