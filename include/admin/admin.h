@@ -36,6 +36,8 @@ struct ch_admin {
     const char *listen;
     enum ch_err (*session)(void *arg, struct ssl_st **session_out);
     void *session_arg;
+    // Sockets that listen already, passed to the process, for the server to take; 0: it opens its own.
+    int passed_socket, passed_listen;
     // private: what the call that runs is to be recorded as; NULL: it changes nothing
     const struct ch_audit_change *change;
 };

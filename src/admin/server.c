@@ -68,7 +68,7 @@ struct ch_admin_server {
     struct ch_door door;
     int wake, done; // eventfds: the first ends the thread, the second counts errands that are done
     pthread_t thread;
-    char path[CH_ADMIN_PATH_MAX];
+    char path[CH_ADMIN_PATH_MAX]; // to remove at the end; "": the listener was passed
     struct call calls[CONNECTIONS_MAX];
 };
 
@@ -631,6 +631,36 @@ static enum ch_err open_listener(const char *path, int *fd_out, struct ch_why *w
     return CH_OK;
 }
 
+// A passed socket's file belongs to whoever passed it.
+static enum ch_err get_listener(struct ch_admin_server *server, const char *path,
+                                struct ch_why *why)
+{
+    server->listener = server->admin->passed_socket;
+    if (server->listener)
+        return CH_OK;
+    enum ch_err err = open_listener(path, &server->listener, why);
+    if (!err)
+        ch_span_copy(ch_span_of(path), server->path, sizeof server->path);
+    return err;
+}
+
+static enum ch_err get_door(struct ch_admin_server *server, struct ch_why *why)
+{
+    const struct ch_admin *admin = server->admin;
+    if (admin->passed_listen)
+        server->door.fd = admin->passed_listen;
+    else if (admin->listen && *admin->listen)
+        return ch_door_open(&server->door, admin->listen, why);
+    return CH_OK;
+}
+
+static void close_listener(struct ch_admin_server *server)
+{
+    if (server->path[0])
+        unlink(server->path);
+    close(server->listener);
+}
+
 enum ch_err ch_admin_server_start(struct ch_admin *admin, const char *socket_path,
                                   struct ch_admin_server **server_out, struct ch_why *why)
 {
@@ -641,12 +671,11 @@ enum ch_err ch_admin_server_start(struct ch_admin *admin, const char *socket_pat
     for (size_t i = 0; i < CONNECTIONS_MAX; i++)
         server->calls[i].socket.fd = -1;
     server->door.fd = -1;
-    enum ch_err err = open_listener(socket_path, &server->listener, why);
+    enum ch_err err = get_listener(server, socket_path, why);
     if (err)
         goto fail_memory;
-    if (admin->listen && *admin->listen && (err = ch_door_open(&server->door, admin->listen, why)))
+    if ((err = get_door(server, why)))
         goto fail_listener;
-    ch_span_copy(ch_span_of(socket_path), server->path, sizeof server->path);
     server->wake = eventfd(0, EFD_CLOEXEC);
     server->done = eventfd(0, EFD_CLOEXEC);
     if (server->wake < 0 || server->done < 0) {
@@ -667,8 +696,7 @@ fail_events:
         close(server->done);
     ch_door_close(&server->door);
 fail_listener:
-    close(server->listener);
-    unlink(socket_path);
+    close_listener(server);
 fail_memory:
     ch_zfree(server);
     return err;
@@ -687,8 +715,7 @@ void ch_admin_server_stop(struct ch_admin_server *server)
             close_call(&server->calls[i]);
     }
     ch_door_close(&server->door);
-    unlink(server->path);
-    close(server->listener);
+    close_listener(server);
     close(server->wake);
     close(server->done);
     ch_zfree(server);

@@ -3,6 +3,7 @@
 
 #include "app/capture.h"
 #include "app/config_file.h"
+#include "app/passed.h"
 #include "app/prices.h"
 #include "app/version.h"
 #include "app/watchdog.h"
@@ -15,6 +16,7 @@
 #include "store/usage_writer.h"
 
 #include <inttypes.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -66,6 +68,8 @@ struct daemon {
     const struct ch_config *config; // of the start: for what a reload does not change
     const char *config_path;
     bool config_is_found;
+    struct ch_passed passed;             // each is taken by whoever listens on it
+    unsigned next_lane;                  // for a connection of a passed socket; the first loop's
     struct settings *settings;           // in force
     const struct settings *new_settings; // on their way into the loops
     pthread_mutex_t reload_lock;         // held by the one reload that runs
@@ -300,6 +304,46 @@ static void on_door_accept(void *arg, int fd, const char *address)
     ch_proxy_accept(door->lane->proxy, fd, door->tls, address);
 }
 
+// A connection on its way from the loop that accepted it to the one that serves it.
+struct arrival {
+    struct door *door; // of the loop that serves it
+    int fd;
+    char address[INET6_ADDRSTRLEN];
+};
+
+static void take_arrival(void *arg)
+{
+    struct arrival *arrival = arg;
+    on_door_accept(arrival->door, arrival->fd, arrival->address);
+    ch_zfree(arrival);
+}
+
+static enum ch_err send_arrival(struct door *door, int fd, const char *address)
+{
+    struct arrival *arrival = ch_zmalloc(sizeof *arrival);
+    if (!arrival)
+        return CH_ERR_NOMEM;
+    *arrival = (struct arrival){.door = door, .fd = fd};
+    ch_span_copy(ch_span_of(address), arrival->address, sizeof arrival->address);
+    enum ch_err err = ch_loop_post(door->lane->loop, take_arrival, arrival);
+    if (err)
+        ch_zfree(arrival);
+    return err;
+}
+
+// A passed socket is one queue, where SO_REUSEPORT has one for each loop. If all loops waited on
+// it, each connection would wake them all, and of those that sleep the kernel always wakes the same
+// one first: clients that come one by one, and stay, would all be its. So the first loop accepts
+// and deals them out in turn, which spreads them as evenly as they can be.
+static void on_passed_accept(void *arg, int fd, const char *address)
+{
+    struct door *door = arg;
+    struct daemon *d = door->lane->daemon;
+    struct lane *lane = &d->lanes[d->next_lane++ % d->lane_count];
+    if (lane == door->lane || send_arrival(&lane->doors[door - door->lane->doors], fd, address))
+        on_door_accept(door, fd, address);
+}
+
 static bool is_unix(const char *address)
 {
     return strncmp(address, "unix:", 5) == 0;
@@ -311,10 +355,13 @@ static enum ch_err open_doors(struct lane *lane, struct ch_why *why)
     for (unsigned i = 0; i < config->listener_count; i++) {
         struct door *door = &lane->doors[i];
         *door = (struct door){.lane = lane, .tls = lane->daemon->settings->server_tls[i]};
-        if (is_unix(config->listeners[i].address) && ch_loop_index(lane->loop) > 0)
+        int passed = lane->daemon->passed.data[i];
+        if ((passed || is_unix(config->listeners[i].address)) && ch_loop_index(lane->loop) > 0)
             continue; // a path has one socket; SO_REUSEPORT is for ports
-        enum ch_err err = ch_listener_open(lane->loop, config->listeners[i].address, on_door_accept,
-                                           door, &door->listener, why);
+        enum ch_err err = passed ? ch_listener_adopt(lane->loop, passed, on_passed_accept, door,
+                                                     &door->listener, why)
+                                 : ch_listener_open(lane->loop, config->listeners[i].address,
+                                                    on_door_accept, door, &door->listener, why);
         if (err)
             return err;
     }
@@ -598,7 +645,9 @@ static enum ch_err start_admin(struct daemon *d, struct ch_why *why)
                                  .status_arg = d,
                                  .listen = d->config->admin_listen,
                                  .session = open_admin_session,
-                                 .session_arg = d};
+                                 .session_arg = d,
+                                 .passed_socket = d->passed.admin_socket,
+                                 .passed_listen = d->passed.admin_listen};
     enum ch_err err =
         ch_admin_server_start(&d->admin, d->config->admin_socket, &d->admin_server, why);
     ch_proxy_set_ready(d->proxy, !err);
@@ -668,7 +717,8 @@ static void log_ready(const struct daemon *d)
 {
     for (unsigned i = 0; i < d->config->listener_count; i++)
         CH_LOG(CH_LOG_INFO, "listening", ch_log_text("address", d->config->listeners[i].address),
-               ch_log_text("tls", d->config->listeners[i].tls_certificate[0] ? "1.3" : "none"));
+               ch_log_text("tls", d->config->listeners[i].tls_certificate[0] ? "1.3" : "none"),
+               ch_log_text("socket", d->passed.data[i] ? "passed" : "own"));
     if (d->config->admin_listen[0])
         CH_LOG(CH_LOG_INFO, "admin_listening", ch_log_text("address", d->config->admin_listen),
                ch_log_text("tls", d->config->admin_tls_certificate[0] ? "1.3" : "none"));
@@ -774,6 +824,7 @@ enum ch_err ch_daemon_run(const struct ch_config *config, const char *config_pat
                         .started_ns = ch_clock_mono_ns(),
                         .lane_count = loop_count(config)};
     ch_clock_condition_init(&d.lanes_done);
+    err = ch_passed_take(config, &d.passed, why);
     while (started < STAGES && !err)
         err = stages[started++].start(&d, why);
     if (!err) {

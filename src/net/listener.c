@@ -127,6 +127,11 @@ static enum ch_err check_port_is_free(const union address *address, socklen_t si
     return err;
 }
 
+static int port_of(const union address *address)
+{
+    return ntohs(address->any.sa_family == AF_INET ? address->v4.sin_port : address->v6.sin6_port);
+}
+
 static enum ch_err bind_and_listen(struct ch_listener *listener, const union address *address,
                                    socklen_t size)
 {
@@ -154,7 +159,7 @@ static enum ch_err bind_and_listen(struct ch_listener *listener, const union add
     socklen_t bound_size = sizeof bound;
     if (getsockname(listener->fd, &bound.any, &bound_size))
         return CH_ERR_IO;
-    listener->port = ntohs(bound.any.sa_family == AF_INET ? bound.v4.sin_port : bound.v6.sin6_port);
+    listener->port = port_of(&bound);
     return CH_OK;
 }
 
@@ -223,6 +228,17 @@ static void on_listener_readable(evutil_socket_t listen_fd, short what, void *ar
     }
 }
 
+static enum ch_err watch(struct ch_listener *listener)
+{
+    listener->reserve_fd = open_reserve();
+    listener->event = event_new(listener->loop->base, listener->fd, EV_READ | EV_PERSIST,
+                                on_listener_readable, listener);
+    listener->resume_event = evtimer_new(listener->loop->base, on_accept_resume, listener);
+    if (!listener->event || !listener->resume_event || event_add(listener->event, NULL))
+        return CH_ERR_NOMEM;
+    return CH_OK;
+}
+
 static enum ch_err open_listener(struct ch_listener *listener, const char *text)
 {
     union address address;
@@ -238,25 +254,24 @@ static enum ch_err open_listener(struct ch_listener *listener, const char *text)
     if (listener->fd < 0)
         return CH_ERR_IO;
     err = bind_and_listen(listener, &address, size);
-    if (err)
-        return err;
-    listener->reserve_fd = open_reserve();
-    listener->event = event_new(listener->loop->base, listener->fd, EV_READ | EV_PERSIST,
-                                on_listener_readable, listener);
-    listener->resume_event = evtimer_new(listener->loop->base, on_accept_resume, listener);
-    if (!listener->event || !listener->resume_event || event_add(listener->event, NULL))
-        return CH_ERR_NOMEM;
-    return CH_OK;
+    return err ? err : watch(listener);
+}
+
+static struct ch_listener *new_listener(struct ch_loop *loop, ch_accept_fn on_accept, void *arg)
+{
+    struct ch_listener *listener = ch_zcalloc(1, sizeof *listener);
+    if (listener)
+        *listener = (struct ch_listener){
+            .loop = loop, .fd = -1, .reserve_fd = -1, .on_accept = on_accept, .arg = arg};
+    return listener;
 }
 
 enum ch_err ch_listener_open(struct ch_loop *loop, const char *address, ch_accept_fn on_accept,
                              void *arg, struct ch_listener **listener_out, struct ch_why *why)
 {
-    struct ch_listener *listener = ch_zcalloc(1, sizeof *listener);
+    struct ch_listener *listener = new_listener(loop, on_accept, arg);
     if (!listener)
         return CH_ERR_NOMEM;
-    *listener = (struct ch_listener){
-        .loop = loop, .fd = -1, .reserve_fd = -1, .on_accept = on_accept, .arg = arg};
     enum ch_err err = open_listener(listener, address);
     if (err) {
         const char *reason = err == CH_ERR_INVALID    ? "that is no address"
@@ -268,6 +283,68 @@ enum ch_err ch_listener_open(struct ch_loop *loop, const char *address, ch_accep
     }
     *listener_out = listener;
     return CH_OK;
+}
+
+// ---- sockets that somebody else opened
+
+enum ch_err ch_listener_adopt(struct ch_loop *loop, int fd, ch_accept_fn on_accept, void *arg,
+                              struct ch_listener **listener_out, struct ch_why *why)
+{
+    struct ch_listener *listener = new_listener(loop, on_accept, arg);
+    if (!listener)
+        return ch_why_set(why, CH_ERR_NOMEM, "out of memory");
+    listener->fd = fd;
+    enum ch_err err = watch(listener);
+    if (err) {
+        listener->fd = -1;
+        ch_listener_close(listener);
+        return ch_why_set(why, err, "out of memory");
+    }
+    *listener_out = listener;
+    return CH_OK;
+}
+
+// The address of a Unix socket ends with the size that the kernel gives; an unnamed one is all
+// zeros.
+static bool get_address(int fd, union address *address)
+{
+    socklen_t size = sizeof *address;
+    memset(address, 0, sizeof *address);
+    return getsockname(fd, &address->any, &size) == 0 && size <= sizeof *address;
+}
+
+bool ch_listener_is_at(int fd, const char *address)
+{
+    union address wanted, bound;
+    socklen_t size;
+    if (parse_address(address, &wanted, &size) || !get_address(fd, &bound) ||
+        wanted.any.sa_family != bound.any.sa_family)
+        return false;
+    if (is_unix(address))
+        return memcmp(wanted.local.sun_path, bound.local.sun_path, sizeof bound.local.sun_path) ==
+               0;
+    if (port_of(&wanted) != port_of(&bound))
+        return false;
+    return bound.any.sa_family == AF_INET
+               ? wanted.v4.sin_addr.s_addr == bound.v4.sin_addr.s_addr
+               : memcmp(&wanted.v6.sin6_addr, &bound.v6.sin6_addr, sizeof bound.v6.sin6_addr) == 0;
+}
+
+void ch_listener_name(int fd, char out[CH_LISTENER_NAME])
+{
+    union address address;
+    char host[INET6_ADDRSTRLEN];
+    if (!get_address(fd, &address)) {
+        snprintf(out, CH_LISTENER_NAME, "an unknown address");
+        return;
+    }
+    format_address(&address, host);
+    if (address.any.sa_family == AF_UNIX)
+        snprintf(out, CH_LISTENER_NAME, "unix:%.*s", (int)sizeof address.local.sun_path,
+                 address.local.sun_path);
+    else
+        snprintf(out, CH_LISTENER_NAME, address.any.sa_family == AF_INET6 ? "[%s]:%d" : "%s:%d",
+                 host, port_of(&address));
 }
 
 int ch_listener_port(const struct ch_listener *listener)

@@ -84,12 +84,12 @@ def scalar(value):
 class Process:
     """A child with its two outputs in files."""
 
-    def __init__(self, arguments, folder, name, environment=None):
+    def __init__(self, arguments, folder, name, environment=None, **options):
         self.out = folder / f"{name}.out"
         self.err = folder / f"{name}.log"
         with open(self.out, "ab") as out, open(self.err, "ab") as err:
             self.child = subprocess.Popen([str(a) for a in arguments], stdin=subprocess.DEVNULL, stdout=out,
-                                          stderr=err, env=environment or clean_environment())
+                                          stderr=err, env=environment or clean_environment(), **options)
 
     @property
     def pid(self):
@@ -213,6 +213,9 @@ class Installation:
 
     def start(self, within=30, environment=None):
         self.daemon = Process([BINARY, "serve", "--config", self.config], self.folder, "daemon", environment)
+        return self.wait_ready(within)
+
+    def wait_ready(self, within=30):
         deadline = time.monotonic() + within
         while not self.is_ready():
             assert self.daemon.is_running(), f"the daemon ended at start\n{self.daemon.tail()}"
