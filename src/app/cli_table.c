@@ -74,6 +74,7 @@ static const struct ch_cli_column status_columns[] = {
     {.member = "catalogue", .title = "Catalogue"},
     {.member = "database", .title = "Database"},
     {.member = "master_key", .title = "Master key"},
+    {.member = "confinement", .title = "Confinement"},
     {.member = "capture.stored", .title = "Bodies captured", .format = CH_CLI_AS_COUNT},
     {.member = "capture.dropped", .title = "Captures dropped", .format = CH_CLI_AS_COUNT},
     {.member = "audit.seq", .title = "Audit rows", .format = CH_CLI_AS_COUNT},

@@ -3,6 +3,7 @@
 
 #include "app/capture.h"
 #include "app/config_file.h"
+#include "app/confine.h"
 #include "app/passed.h"
 #include "app/prices.h"
 #include "app/version.h"
@@ -80,6 +81,7 @@ struct daemon {
     _Atomic unsigned lanes_closed, lanes_draining; // how many have taken that step of the stop
     struct ch_watchdog watchdog;
     enum ch_health health;
+    enum ch_confinement confinement; // set before the admin thread starts
     int64_t started_ns;
     struct ch_store *store;
     bool is_start_recorded;
@@ -518,6 +520,18 @@ static void configure_lane(void *arg)
     pthread_mutex_unlock(&d->settings_lock);
 }
 
+// A process that has given up executing programs cannot take up a hook.
+static enum ch_err check_hook(const struct daemon *d, const struct ch_config *config,
+                              struct ch_why *why)
+{
+    if (d->confinement != CH_CONFINEMENT_FULL || !config->capture.hook_program[0])
+        return CH_OK;
+    return ch_why_set(why, CH_ERR_CONFLICT,
+                      "%s: capture.hook.program: the daemon started without one and has given up "
+                      "executing programs; it needs a restart; nothing was changed",
+                      d->config_path);
+}
+
 // Takes `settings`. They hold on every loop on return; the old ones are used by nobody then.
 // Sessions and connections that were made by them go on.
 static void put_in_force(struct daemon *d, struct settings *settings)
@@ -557,6 +571,8 @@ static enum ch_err load_settings(struct daemon *d, struct settings **settings_ou
         err = ch_why_set(why, CH_ERR_CONFLICT,
                          "%s: a change of %s needs a restart; nothing was changed", d->config_path,
                          change);
+    if (!err)
+        err = check_hook(d, config, why);
     if (!err)
         err = make_settings(config, settings_out, why);
     ch_zfree(config);
@@ -609,16 +625,16 @@ static json_t *status(void *arg)
         sum.exchanges += one.exchanges;
         sum.denied += one.denied;
     }
-    return json_pack("{s:s, s:s, s:i, s:I, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:s, s:o}",
-                     "schema", "chaperone.status/1", "version", CH_VERSION, "pid", (int)getpid(),
-                     "uptime_s", (json_int_t)((ch_clock_mono_ns() - d->started_ns) / 1000000000),
-                     "loops", (int)d->lane_count, "connections", (json_int_t)sum.connections,
-                     "in_flight", (json_int_t)ch_usage_journal_inflight(d->journal), "exchanges",
-                     (json_int_t)sum.exchanges, "denied", (json_int_t)sum.denied, "keys",
-                     (json_int_t)ch_registry_key_count(d->registry), "journal_backlog_bytes",
-                     (json_int_t)ch_usage_journal_backlog(d->journal), "catalogue",
-                     ch_catalogue_version(ch_registry_catalogue(d->registry)), "database",
-                     d->config->database, "capture", capture_status(d));
+    return json_pack(
+        "{s:s, s:s, s:i, s:I, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:s, s:s, s:o}", "schema",
+        "chaperone.status/1", "version", CH_VERSION, "pid", (int)getpid(), "uptime_s",
+        (json_int_t)((ch_clock_mono_ns() - d->started_ns) / 1000000000), "loops",
+        (int)d->lane_count, "connections", (json_int_t)sum.connections, "in_flight",
+        (json_int_t)ch_usage_journal_inflight(d->journal), "exchanges", (json_int_t)sum.exchanges,
+        "denied", (json_int_t)sum.denied, "keys", (json_int_t)ch_registry_key_count(d->registry),
+        "journal_backlog_bytes", (json_int_t)ch_usage_journal_backlog(d->journal), "catalogue",
+        ch_catalogue_version(ch_registry_catalogue(d->registry)), "database", d->config->database,
+        "confinement", ch_confinement_name(d->confinement), "capture", capture_status(d));
 }
 
 // For a connection of the admin listener.
@@ -633,8 +649,23 @@ static enum ch_err open_admin_session(void *arg, struct ssl_st **session_out)
     return err;
 }
 
+// A kernel or a container that refuses is no reason not to serve.
+static void confine(struct daemon *d)
+{
+    struct ch_why why = {""};
+    bool has_hook = d->config->capture.hook_program[0] != '\0';
+    if (ch_confine(has_hook, &why) != CH_OK) {
+        CH_LOG(CH_LOG_WARN, "not_confined", ch_log_text("err", why.text));
+        return;
+    }
+    d->confinement = has_hook ? CH_CONFINEMENT_PROGRAMS : CH_CONFINEMENT_FULL;
+    CH_LOG(CH_LOG_INFO, "confined",
+           ch_log_text("confinement", ch_confinement_name(d->confinement)));
+}
+
 static enum ch_err start_admin(struct daemon *d, struct ch_why *why)
 {
+    confine(d); // all else is open, and who asks through the socket finds it in force
     d->admin = (struct ch_admin){.store = d->store,
                                  .registry = d->registry,
                                  .alerts = d->alerts,
