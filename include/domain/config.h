@@ -75,6 +75,7 @@ struct ch_config {
     struct {
         int64_t body_bytes;    // 32 MiB: a JSON request body; 413
         int64_t connections;   // 0: from the descriptor limit; a further one is closed at once
+        int64_t per_address;   // 0: half of the descriptor limit; of one address; as above
         int64_t inflight;      // 16384 exchanges in flight a loop; 503
         int64_t journal_bytes; // 16 MiB a loop; full: 503
         int64_t upstream_idle; // 64 idle connections kept a provider and loop

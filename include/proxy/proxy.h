@@ -57,6 +57,7 @@ int64_t ch_proxy_client_count(const struct ch_proxy *proxy);
 
 struct ch_proxy_counters {
     int64_t exchanges, denied, connections;
+    int64_t refused; // connections, by a limit on their number
 };
 // Any thread.
 void ch_proxy_loop_counters(const struct ch_proxy_loop *pl, struct ch_proxy_counters *counters_out);

@@ -68,6 +68,7 @@ static const struct ch_cli_column status_columns[] = {
     {.member = "in_flight", .title = "In flight", .format = CH_CLI_AS_COUNT},
     {.member = "exchanges", .title = "Exchanges", .format = CH_CLI_AS_COUNT},
     {.member = "denied", .title = "Denied", .format = CH_CLI_AS_COUNT},
+    {.member = "refused", .title = "Connections refused", .format = CH_CLI_AS_COUNT},
     {.member = "keys", .title = "Keys", .format = CH_CLI_AS_COUNT},
     {.member = "providers", .title = "Providers", .format = CH_CLI_AS_COUNT},
     {.member = "journal_backlog_bytes", .title = "Journal backlog", .format = CH_CLI_AS_BYTES},

@@ -20,7 +20,8 @@
 // A connection whose bad keys come closer together than this waits behind the others.
 #define DOUBT_NS (INT64_C(100) * CH_NS_PER_MS)
 // While the daemon stops, for a request that was on its way already: the client's round trip.
-#define LAST_HEAD_MS INT64_C(500)
+#define LAST_HEAD_MS   INT64_C(500)
+#define REFUSAL_LOG_NS (INT64_C(1000) * CH_NS_PER_MS)
 
 static void set_deadline(struct client *c, int64_t after_ms)
 {
@@ -57,6 +58,7 @@ void client_abandon(struct client *c)
     CH_ASSERT(!c->x);
     ch_peer_close(&c->peer);
     unlink_client(c);
+    crowd_leave(c->pl->proxy->crowd, c->place);
     atomic_fetch_sub_explicit(&c->pl->proxy->client_count, 1, memory_order_relaxed);
     ch_loop_defer(c->pl->loop, &c->freeing, free_client, c);
 }
@@ -376,18 +378,59 @@ static bool is_full(const struct ch_proxy_loop *pl)
     return max && atomic_load_explicit(&pl->proxy->client_count, memory_order_relaxed) >= max;
 }
 
+static int64_t max_per_address(const struct ch_proxy_loop *pl)
+{
+    int64_t max = pl->config->limits.per_address;
+    return max ? max : pl->proxy->half_of_descriptors;
+}
+
+// By a limit on the number of connections: counted, and told once a second at most.
+CH_COLD static void refuse(struct ch_proxy_loop *pl, const char *limit, const char *address)
+{
+    int64_t now_ns = ch_loop_now_ns(pl->loop);
+    atomic_fetch_add_explicit(&pl->refused_count, 1, memory_order_relaxed);
+    if (pl->refusal_logged_ns && now_ns - pl->refusal_logged_ns < REFUSAL_LOG_NS) {
+        pl->refusals_unlogged++;
+        return;
+    }
+    pl->refusal_logged_ns = now_ns;
+    CH_LOG(CH_LOG_WARN, "connection_refused", ch_log_text("limit", limit),
+           ch_log_text("address", address), ch_log_int("more_like_it", pl->refusals_unlogged));
+    pl->refusals_unlogged = 0;
+}
+
+// Whether there is room for one more, whose place is then taken.
+static bool admit(struct ch_proxy_loop *pl, const char *address, struct crowd_place **place_out)
+{
+    *place_out = NULL;
+    if (pl->is_over)
+        return false;
+    if (is_full(pl)) {
+        refuse(pl, "limits.connections", address);
+        return false;
+    }
+    enum ch_err err = crowd_enter(pl->proxy->crowd, address, max_per_address(pl), place_out);
+    if (err == CH_ERR_LIMIT)
+        refuse(pl, "limits.connections_per_address", address);
+    return !err;
+}
+
 void client_accept(struct ch_proxy_loop *pl, int fd, struct ch_tls *tls, const char *address)
 {
     struct ssl_st *session = NULL;
-    struct client *c = ch_zcalloc(1, sizeof *c);
-    if (!c || pl->is_over || is_full(pl))
+    struct crowd_place *place;
+    struct client *c = NULL;
+    if (!admit(pl, address, &place))
         goto fail;
+    if (!(c = ch_zcalloc(1, sizeof *c)))
+        goto fail_admitted;
     c->pl = pl;
+    c->place = place;
     if (tls && ch_tls_session_new(tls, NULL, &session))
-        goto fail;
+        goto fail_admitted;
     if (ch_peer_open(&c->peer, pl->loop, fd, session, false, &client_handler, c)) {
         ch_tls_session_free(session);
-        goto fail;
+        goto fail_admitted;
     }
     ch_span_copy(ch_span_of(address), c->address, sizeof c->address);
     c->next = pl->clients;
@@ -401,6 +444,8 @@ void client_accept(struct ch_proxy_loop *pl, int fd, struct ch_tls *tls, const c
         set_head_deadline(c, head_ms < HANDSHAKE_MS ? head_ms : HANDSHAKE_MS);
     return;
 
+fail_admitted:
+    crowd_leave(pl->proxy->crowd, place);
 fail:
     close(fd);
     ch_zfree(c);

@@ -3,6 +3,18 @@
 
 #include "base/secret.h"
 
+#include <sys/resource.h>
+
+// An exchange takes two descriptors, the client's and the provider's, so whoever has half of them
+// is served in full, and nobody alone keeps the others out.
+static int64_t half_of_descriptors(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur > INT64_MAX)
+        return INT64_MAX;
+    return limit.rlim_cur > 2 ? (int64_t)(limit.rlim_cur / 2) : 1;
+}
+
 enum ch_err ch_proxy_new(const struct ch_proxy_options *options, struct ch_proxy **proxy_out)
 {
     struct ch_proxy *proxy = ch_zcalloc(1, sizeof *proxy);
@@ -10,7 +22,10 @@ enum ch_err ch_proxy_new(const struct ch_proxy_options *options, struct ch_proxy
         return CH_ERR_NOMEM;
     proxy->options = *options;
     ch_random(proxy->digest_key, sizeof proxy->digest_key);
-    enum ch_err err = facts_plans_new(proxy);
+    proxy->half_of_descriptors = half_of_descriptors();
+    enum ch_err err = crowd_new(&proxy->crowd);
+    if (!err)
+        err = facts_plans_new(proxy);
     if (!err)
         err = ch_usage_plans_new(&proxy->usage_plans);
     if (err) {
@@ -29,6 +44,7 @@ void ch_proxy_free(struct ch_proxy *proxy)
     ch_json_plan_free(proxy->estimate_plan);
     ch_json_plan_free(proxy->media_plan);
     ch_usage_plans_free(proxy->usage_plans);
+    crowd_free(proxy->crowd);
     ch_zfree(proxy);
 }
 
@@ -124,5 +140,6 @@ void ch_proxy_loop_counters(const struct ch_proxy_loop *pl, struct ch_proxy_coun
     *counters_out = (struct ch_proxy_counters){
         .exchanges = atomic_load_explicit(&pl->exchange_count, memory_order_relaxed),
         .denied = atomic_load_explicit(&pl->denied_count, memory_order_relaxed),
+        .refused = atomic_load_explicit(&pl->refused_count, memory_order_relaxed),
         .connections = ch_loop_peer_count(pl->loop)};
 }

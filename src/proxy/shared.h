@@ -12,6 +12,7 @@
 #include "proxy/capture.h"
 #include "proxy/proxy.h"
 
+#include "crowd.h"
 #include "echo.h"
 #include "registry_private.h"
 
@@ -223,6 +224,7 @@ struct client {
     enum request_state state;
     struct ch_http1_head_parser parser;
     struct ch_deferred freeing;
+    struct crowd_place *place;
     bool has_partial_head, is_half_closed, is_closing;
     int64_t doubted_ns; // when the last bad key came
     char address[48];
@@ -237,6 +239,8 @@ struct ch_proxy {
     unsigned char digest_key[crypto_shorthash_siphashx24_KEYBYTES]; // of remembered keys
     _Atomic bool is_ready;                                          // as /readyz tells it
     _Atomic int64_t client_count; // connections of clients, all loops
+    struct crowd *crowd;          // and by address
+    int64_t half_of_descriptors;  // what one address may hold unless configured
 };
 
 struct ch_proxy_loop {
@@ -255,7 +259,8 @@ struct ch_proxy_loop {
     bool is_draining;       // the daemon stops: what comes is served, then its connection closes
     bool is_over;           // nothing is served any more
     int64_t last_warn_ns, warns_dropped;
-    _Atomic int64_t exchange_count, denied_count;
+    int64_t refusal_logged_ns, refusals_unlogged;
+    _Atomic int64_t exchange_count, denied_count, refused_count;
 };
 
 // ---- client.c

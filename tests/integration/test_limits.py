@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Under pressure: no descriptors, no database, no slots, bad documents. Slower is allowed; wrong, stuck or unbounded is not."""
+import json
 import os
 import resource
 import socket
@@ -19,6 +20,14 @@ from harness.world import ask, wire
 def cpu_seconds(pid):
     fields = open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def fails(do):
+    try:
+        do()
+    except (OSError, Closed):
+        return True
+    return False
 
 
 def test_descriptor_limit(make_world):
@@ -51,6 +60,51 @@ def test_descriptor_limit(make_world):
 
     wait_until(serves, 10, "service after the crowd")
     wait_until(lambda: world.daemon.descriptors() <= used + 4, 10, "the crowd's descriptors")
+
+
+def refused_connections(world):
+    return json.loads(world.cli("status", "-o", "json").stdout)["refused"]
+
+
+def is_turned_away(world, source, tls=False):
+    """No byte is answered, not even to a client that says nothing."""
+    with socket.create_connection(("127.0.0.1", world.tls_port if tls else world.port), 10, (source, 0)) as sock:
+        try:
+            return sock.recv(1) == b""
+        except ConnectionResetError:
+            return True
+
+
+def test_connections_per_address(make_world):
+    """One address's connections are bounded over all loops, before TLS; others are not concerned, and who leaves makes room."""
+    world = make_world(providers=("openai",), threads=2, limits={"connections_per_address": 5})
+    _, key = world.fresh_key("openai")
+    world.upstreams["openai"].script = reply(wire(samples.CHAT))
+
+    def enter(source):
+        client = world.connect(source=source)
+        client.send(ask(samples.CHAT, key))
+        assert client.read_response().status == 200
+        return client
+
+    crowd = [enter("127.0.0.2") for _ in range(5)]
+    for n in range(20):
+        assert is_turned_away(world, "127.0.0.2", tls=n % 2 == 0)
+    assert refused_connections(world) == 20
+    log = world.daemon.err.read_text()
+    assert 'event=connection_refused limit="limits.connections_per_address" address="127.0.0.2" more_like_it=0' in log
+    assert log.count("event=connection_refused") < 10
+    others = [enter(f"127.0.0.{n}") for n in range(3, 43)]
+    crowd.pop().close()
+    wait_until(lambda: not fails(lambda: crowd.append(enter("127.0.0.2"))), 5, "room for one that left")
+    assert is_turned_away(world, "127.0.0.2")
+    # A reload raises it for all that come now.
+    world.configure(threads=2, limits={"connections_per_address": 6})
+    world.cli("reload")
+    crowd.append(enter("127.0.0.2"))
+    assert is_turned_away(world, "127.0.0.2")
+    for client in crowd + others:
+        client.close()
 
 
 def test_database_held_by_another(make_world):

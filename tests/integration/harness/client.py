@@ -57,8 +57,10 @@ def parse_head(head):
 
 
 class RawClient:
-    def __init__(self, port, tls=None, timeout=15, host="127.0.0.1", receive_buffer=None):
+    def __init__(self, port, tls=None, timeout=15, host="127.0.0.1", receive_buffer=None, source=None):
         sock = socket.socket()
+        if source:
+            sock.bind((source, 0))
         if receive_buffer:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         sock.settimeout(timeout)

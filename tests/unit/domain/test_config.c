@@ -56,6 +56,7 @@ static void empty_file_gives_the_defaults(void **state)
         assert_int_equal(config.threads, 0);
         assert_int_equal(config.limits.body_bytes, 33554432);
         assert_int_equal(config.limits.connections, 0);
+        assert_int_equal(config.limits.per_address, 0);
         assert_int_equal(config.limits.inflight, 16384);
         assert_int_equal(config.limits.journal_bytes, 16777216);
         assert_int_equal(config.limits.upstream_idle, 64);
