@@ -21,8 +21,10 @@ enum ch_confinement {
 const char *ch_confinement_name(enum ch_confinement confinement);
 
 // What is given up fails with EPERM from now on. `may_execute`: programs may still be executed,
-// with no privileges that the process has not. CH_ERR_UNAVAILABLE: the kernel refuses, `why` says
-// how, and the process goes on as it was, but for PR_SET_NO_NEW_PRIVS.
+// with no privileges that the process has not. (A helper forked beforehand could start the hook
+// instead; it would be one more process to guard, and a reload could tell it what to start.)
+// CH_ERR_UNAVAILABLE: the kernel refuses, `why` says how, and the process goes on as it was, but
+// for PR_SET_NO_NEW_PRIVS.
 enum ch_err ch_confine(bool may_execute, struct ch_why *why) CH_MUST_USE;
 
 #endif
