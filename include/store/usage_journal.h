@@ -12,6 +12,7 @@
 
 #include "base/err.h"
 #include "domain/usage.h"
+#include "store/journal_sync.h"
 
 #include <stdint.h>
 
@@ -102,7 +103,41 @@ enum ch_err ch_usage_journal_replay(struct ch_usage_journal *journal,
                                                         const struct ch_usage_record *record),
                                     void *arg, int64_t *replayed_out) CH_MUST_USE;
 
-// Loop side; `loop` is the caller's own index. CH_ERR_UNAVAILABLE: slots or ring are full (503).
+// `durability: power`, after the replay and before the loops start: a claim and a settlement wish
+// to be on disk, and a thread of its own sees to it (store/journal_sync.h).
+//
+// What a loop stores into the mapping is there before it wishes, and the sync begins after the
+// wish. On Linux a shared mapping is the page cache itself: a store marks its page dirty, at the
+// latest when the page is taken up for writing, and fdatasync(2) of the file writes every dirty
+// page of it and waits, whichever way it became dirty; msync(MS_SYNC) is the same call by another
+// name. The file's size never changes and its blocks are allocated, so fdatasync leaves out nothing
+// that reading them back needs.
+//
+// Pages reach the disk in any order, though, and unasked. So a settled slot is kept until its
+// record is on disk: a cut of power finds one of the two. The replay tells a slot whose record is
+// there.
+//
+// After a sync that failed nothing is claimed any more; only a restart helps. `sync` NULL:
+// fdatasync.
+enum ch_err ch_usage_journal_make_durable(struct ch_usage_journal *journal, ch_journal_sync_fn sync,
+                                          void *arg, struct ch_why *why) CH_MUST_USE;
+// The loops have stopped. What they were told until now still holds.
+void ch_usage_journal_stop_syncing(struct ch_usage_journal *journal);
+bool ch_usage_journal_is_durable(const struct ch_usage_journal *journal);
+// Whether syncing has failed; any thread.
+bool ch_usage_journal_has_failed(const struct ch_usage_journal *journal);
+// Before the loop's first claim: whom to tell, from another thread, that ch_usage_journal_synced
+// may have moved, or that syncing has failed.
+void ch_usage_journal_listen(struct ch_usage_journal *journal, unsigned loop,
+                             ch_journal_synced_fn fn, void *arg);
+// Loop side. The ticket of the loop's last claim or settlement: it is on disk once
+// ch_usage_journal_synced gives as much. 0: syncing has failed.
+uint64_t ch_usage_journal_ticket(const struct ch_usage_journal *journal, unsigned loop);
+// Loop side, at the news: also lets go of the slots whose records are on disk.
+uint64_t ch_usage_journal_synced(struct ch_usage_journal *journal, unsigned loop);
+
+// Loop side; `loop` is the caller's own index. CH_ERR_UNAVAILABLE: slots or ring are full, or
+// syncing has failed (503).
 enum ch_err ch_usage_journal_claim(struct ch_usage_journal *journal, unsigned loop,
                                    const struct ch_inflight *inflight,
                                    uint32_t *slot_out) CH_MUST_USE;

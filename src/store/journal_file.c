@@ -6,6 +6,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <sys/file.h>
@@ -189,6 +190,20 @@ void ch_journal_file_forget_pages(const struct ch_journal_file *file)
     // On a shared mapping this keeps dirty bytes: they are the page cache's. A refusal costs memory
     // only.
     (void)madvise(file->map, file->size, MADV_DONTNEED);
+}
+
+enum ch_err ch_journal_file_sync(const struct ch_journal_file *file, const char *path)
+{
+    char folder[PATH_MAX];
+    const char *slash = strrchr(path, '/');
+    struct ch_span name = slash ? (struct ch_span){path, (size_t)(slash - path) + 1} : CH_SPAN(".");
+    if (fsync(file->fd) != 0 || !ch_span_copy(name, folder, sizeof folder))
+        return CH_ERR_IO;
+    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    enum ch_err err = fd >= 0 && fsync(fd) == 0 ? CH_OK : CH_ERR_IO;
+    if (fd >= 0)
+        close(fd);
+    return err;
 }
 
 void ch_journal_file_close(struct ch_journal_file *file)

@@ -78,6 +78,8 @@ enum ch_err ch_journal_file_lay_out(struct ch_journal_file *file,
 // Takes the file's pages out of the process's memory, which keeps what they hold; the replay has
 // touched all.
 void ch_journal_file_forget_pages(const struct ch_journal_file *file);
+// Brings to disk what it holds and, in case it is new, its name. On CH_ERR_IO errno says why.
+enum ch_err ch_journal_file_sync(const struct ch_journal_file *file, const char *path) CH_MUST_USE;
 void ch_journal_file_close(struct ch_journal_file *file);
 
 struct ch_journal_control *ch_journal_file_control(const struct ch_journal_file *file,

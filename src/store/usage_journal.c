@@ -7,14 +7,22 @@
 #include "base/secret.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #define ALIGNMENT    8                   // bytes: where a frame may begin
 #define POSITION_MAX (UINT64_C(1) << 62) // bytes; centuries of writing at memory speed
 #define FRAME_BYTES  sizeof(struct ch_journal_frame)
 #define FRAME_MAX    (FRAME_BYTES + (CH_RECORD_ENCODED_MAX + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT)
 static_assert(FRAME_MAX <= CH_RECORD_MAX, "what a claim reserves holds any record");
+
+// A slot whose record is on its way to disk.
+struct settled {
+    uint32_t slot;
+    uint64_t ticket;
+};
 
 struct loop_state {
     // The loop's own; `inflight` is read by others.
@@ -27,6 +35,10 @@ struct loop_state {
     uint32_t fresh; // slots from here on were never used; so the file is touched as far as needed
     uint32_t free_count;
     uint32_t *free_slots; // a stack, so that the slots in use stay few and warm
+    // With durability only: a queue of the settled slots, a place for each there is.
+    struct settled *settled;
+    uint32_t settled_first, settled_count;
+    uint64_t ticket;
     // The writer's own.
     alignas(64) uint64_t peeked;
 };
@@ -38,6 +50,7 @@ struct ch_usage_journal {
     bool is_ready;                     // no replay is due
     int64_t refused;
     struct loop_state *loops;
+    struct ch_journal_sync *sync; // NULL: nothing waits for the disk
 };
 
 static uint64_t fold(uint64_t a, uint64_t b)
@@ -102,6 +115,8 @@ static void free_loops(struct ch_usage_journal *journal)
 {
     for (unsigned i = 0; journal->loops && i < journal->wanted.loops; i++)
         ch_zfree(journal->loops[i].free_slots);
+    for (unsigned i = 0; journal->loops && i < journal->wanted.loops; i++)
+        ch_zfree(journal->loops[i].settled);
     free(journal->loops);
     journal->loops = NULL;
     journal->is_ready = false;
@@ -167,6 +182,7 @@ void ch_usage_journal_close(struct ch_usage_journal *journal)
 {
     if (!journal)
         return;
+    ch_journal_sync_free(journal->sync);
     free_loops(journal);
     ch_journal_file_close(&journal->file);
     ch_zfree(journal);
@@ -232,7 +248,8 @@ enum ch_err ch_usage_journal_claim(struct ch_usage_journal *journal, unsigned lo
     CH_ASSERT(journal->is_ready && inflight->id > 0);
     struct loop_state *loop = &journal->loops[loop_index];
     bool has_slot = loop->free_count || loop->fresh < journal->wanted.slots;
-    if (!has_slot || !has_room(loop, &journal->file, inflight_of(loop) + 1))
+    if (!has_slot || !has_room(loop, &journal->file, inflight_of(loop) + 1) ||
+        ch_usage_journal_has_failed(journal))
         return CH_ERR_UNAVAILABLE;
     uint32_t index = loop->free_count ? loop->free_slots[--loop->free_count] : loop->fresh++;
     struct ch_journal_slot *slot = &loop->slots[index];
@@ -241,6 +258,8 @@ enum ch_err ch_usage_journal_claim(struct ch_usage_journal *journal, unsigned lo
     // From here on a crash leaves a row behind.
     atomic_store_explicit(&slot->id, inflight->id, memory_order_release);
     set_inflight(loop, inflight_of(loop) + 1);
+    if (journal->sync)
+        loop->ticket = ch_journal_sync_wish(journal->sync, loop_index);
     *slot_out = index;
     return CH_OK;
 }
@@ -263,6 +282,20 @@ static void publish(struct loop_state *loop, uint64_t head)
     atomic_store_explicit(&loop->control->head, head, memory_order_release);
 }
 
+static void let_go(struct loop_state *loop, uint32_t slot)
+{
+    atomic_store_explicit(&loop->slots[slot].id, 0, memory_order_release);
+    loop->free_slots[loop->free_count++] = slot;
+}
+
+static void keep_settled(struct ch_usage_journal *journal, unsigned loop_index, uint32_t slot)
+{
+    struct loop_state *loop = &journal->loops[loop_index];
+    uint32_t last = (loop->settled_first + loop->settled_count++) % journal->wanted.slots;
+    loop->ticket = ch_journal_sync_wish(journal->sync, loop_index);
+    loop->settled[last] = (struct settled){slot, loop->ticket};
+}
+
 void ch_usage_journal_settle(struct ch_usage_journal *journal, unsigned loop_index,
                              uint32_t slot_index, const struct ch_usage_record *record)
 {
@@ -276,9 +309,11 @@ void ch_usage_journal_settle(struct ch_usage_journal *journal, unsigned loop_ind
     // both, and the replay can tell that they belong together.
     atomic_store_explicit(&slot->settled_at, position + 1, memory_order_release);
     publish(loop, head);
-    atomic_store_explicit(&slot->id, 0, memory_order_release);
-    loop->free_slots[loop->free_count++] = slot_index;
     set_inflight(loop, inflight_of(loop) - 1);
+    if (journal->sync)
+        keep_settled(journal, loop_index, slot_index);
+    else
+        let_go(loop, slot_index);
 }
 
 enum ch_err ch_usage_journal_append(struct ch_usage_journal *journal, unsigned loop_index,
@@ -291,6 +326,81 @@ enum ch_err ch_usage_journal_append(struct ch_usage_journal *journal, unsigned l
     uint64_t position = skip_end(&journal->file, loop->head);
     publish(loop, write_frame(&journal->file, loop, position, record));
     return CH_OK;
+}
+
+// ---- the disk
+
+static int sync_file(void *arg)
+{
+    const struct ch_usage_journal *journal = arg;
+    return fdatasync(journal->file.fd) == 0 ? 0 : errno;
+}
+
+static enum ch_err make_queues(struct ch_usage_journal *journal)
+{
+    for (unsigned i = 0; i < journal->wanted.loops; i++) {
+        struct loop_state *loop = &journal->loops[i];
+        loop->settled = ch_zmalloc(journal->wanted.slots * sizeof *loop->settled);
+        if (!loop->settled)
+            return CH_ERR_NOMEM;
+    }
+    return CH_OK;
+}
+
+enum ch_err ch_usage_journal_make_durable(struct ch_usage_journal *journal, ch_journal_sync_fn sync,
+                                          void *arg, struct ch_why *why)
+{
+    CH_ASSERT(journal->is_ready && !journal->sync);
+    if (ch_journal_file_sync(&journal->file, journal->path) != CH_OK)
+        return ch_why_set(why, CH_ERR_IO, "%s cannot be brought to disk: %s", journal->path,
+                          strerror(errno));
+    enum ch_err err = make_queues(journal);
+    if (!err)
+        err = ch_journal_sync_start(journal->wanted.loops, sync ? sync : sync_file,
+                                    sync ? arg : journal, &journal->sync);
+    return err ? ch_why_set(why, err, "the journal's thread could not be started") : CH_OK;
+}
+
+void ch_usage_journal_stop_syncing(struct ch_usage_journal *journal)
+{
+    if (journal->sync)
+        ch_journal_sync_stop(journal->sync);
+}
+
+bool ch_usage_journal_is_durable(const struct ch_usage_journal *journal)
+{
+    return journal->sync != NULL;
+}
+
+bool ch_usage_journal_has_failed(const struct ch_usage_journal *journal)
+{
+    return journal->sync && ch_journal_sync_has_failed(journal->sync);
+}
+
+void ch_usage_journal_listen(struct ch_usage_journal *journal, unsigned loop,
+                             ch_journal_synced_fn fn, void *arg)
+{
+    ch_journal_sync_listen(journal->sync, loop, fn, arg);
+}
+
+uint64_t ch_usage_journal_ticket(const struct ch_usage_journal *journal, unsigned loop)
+{
+    return journal->loops[loop].ticket;
+}
+
+uint64_t ch_usage_journal_synced(struct ch_usage_journal *journal, unsigned loop_index)
+{
+    struct loop_state *loop = &journal->loops[loop_index];
+    uint64_t done = ch_journal_sync_done(journal->sync);
+    while (loop->settled_count) {
+        const struct settled *first = &loop->settled[loop->settled_first];
+        if (first->ticket == 0 || first->ticket > done) // 0: its sync never came
+            break;
+        let_go(loop, first->slot);
+        loop->settled_first = (loop->settled_first + 1) % journal->wanted.slots;
+        loop->settled_count--;
+    }
+    return done;
 }
 
 // ---- the writer's side
@@ -363,14 +473,61 @@ struct replay {
     enum ch_err (*each)(void *arg, const struct ch_usage_record *record);
     void *arg;
     int64_t given;
-    uint64_t tail;   // of the ring at hand: what lies before it is in SQLite
-    int64_t last_id; // the ring's last record
+    uint64_t tail;      // of the ring at hand: what lies before it is in SQLite
+    int64_t *in_flight; // ids of the loop's slots in use, in order
+    bool *is_recorded;  // whether the ring has their records
+    uint32_t in_flight_count;
 };
 
 static enum ch_err give(struct replay *replay, const struct ch_usage_record *record)
 {
     replay->given++;
     return replay->each(replay->arg, record);
+}
+
+static int compare_ids(const void *a, const void *b)
+{
+    int64_t first = *(const int64_t *)a, second = *(const int64_t *)b;
+    return (first > second) - (first < second);
+}
+
+static void free_in_flight(struct replay *replay)
+{
+    ch_zfree(replay->in_flight);
+    ch_zfree(replay->is_recorded);
+    replay->in_flight = NULL;
+    replay->is_recorded = NULL;
+}
+
+// Pages come to the disk in any order, so any of these may have its record in the ring as well.
+static enum ch_err list_in_flight(struct replay *replay, unsigned loop)
+{
+    const struct ch_journal_file *file = &replay->journal->file;
+    const struct ch_journal_slot *slots = ch_journal_file_slots(file, loop);
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < file->geometry.slots; i++)
+        count += atomic_load_explicit(&slots[i].id, memory_order_relaxed) != 0;
+    replay->in_flight = ch_zmalloc((count + 1) * sizeof *replay->in_flight);
+    replay->is_recorded = ch_zcalloc(count + 1, sizeof *replay->is_recorded);
+    if (!replay->in_flight || !replay->is_recorded) {
+        free_in_flight(replay);
+        return CH_ERR_NOMEM;
+    }
+    replay->in_flight_count = 0;
+    for (uint32_t i = 0; i < file->geometry.slots; i++) {
+        int64_t id = atomic_load_explicit(&slots[i].id, memory_order_relaxed);
+        if (id)
+            replay->in_flight[replay->in_flight_count++] = id;
+    }
+    qsort(replay->in_flight, replay->in_flight_count, sizeof *replay->in_flight, compare_ids);
+    return CH_OK;
+}
+
+static bool *find_in_flight(const struct replay *replay, int64_t id)
+{
+    const int64_t *found = bsearch(&id, replay->in_flight, replay->in_flight_count,
+                                   sizeof *replay->in_flight, compare_ids);
+    return found ? &replay->is_recorded[found - replay->in_flight] : NULL;
 }
 
 static bool read_frame(const struct ch_journal_file *file, char *ring, uint64_t position,
@@ -426,7 +583,6 @@ static enum ch_err replay_ring(struct replay *replay, unsigned loop)
     uint64_t position = skip_end(file, tail), end = tail + file->geometry.ring_bytes;
     bool is_torn = false; // a run of bytes that are no record counts once
     replay->tail = tail;
-    replay->last_id = 0;
     while (position < end) {
         struct ch_usage_record record;
         uint64_t next = position + ALIGNMENT;
@@ -434,7 +590,9 @@ static enum ch_err replay_ring(struct replay *replay, unsigned loop)
             enum ch_err err = give(replay, &record);
             if (err)
                 return err;
-            replay->last_id = record.id;
+            bool *is_recorded = find_in_flight(replay, record.id);
+            if (is_recorded)
+                *is_recorded = true;
             is_torn = false;
         } else if (position >= head) {
             break;
@@ -458,10 +616,10 @@ static bool is_in_flight(const struct replay *replay, const struct ch_journal_sl
         slot->asked_size > CH_RECORD_MODEL || slot->sent_size > CH_RECORD_MODEL ||
         slot->checksum != slot_checksum(&replay->journal->file, slot))
         return false;
-    // A loop settles one after another, so at most its last record has left its slot behind: either
-    // that record is still in the ring, or the writer had time to take it out.
-    bool is_recorded = id == replay->last_id || (settled_at && settled_at <= replay->tail);
-    return !is_recorded;
+    // A settlement may leave its slot behind: either its record is still in the ring, or the writer
+    // had time to take it out.
+    const bool *is_recorded = find_in_flight(replay, id);
+    return !*is_recorded && !(settled_at && settled_at <= replay->tail);
 }
 
 static enum ch_err replay_slots(struct replay *replay, unsigned loop)
@@ -526,9 +684,12 @@ enum ch_err ch_usage_journal_replay(struct ch_usage_journal *journal,
     enum ch_err err = CH_OK;
     journal->refused = 0;
     for (unsigned loop = 0; !err && loop < journal->file.geometry.loops; loop++) {
-        err = replay_ring(&replay, loop);
+        err = list_in_flight(&replay, loop);
+        if (!err)
+            err = replay_ring(&replay, loop);
         if (!err)
             err = replay_slots(&replay, loop);
+        free_in_flight(&replay);
     }
     if (!err)
         err = each(arg, NULL);
