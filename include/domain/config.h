@@ -31,6 +31,12 @@ enum ch_config_client_auth {
     CH_CONFIG_CLIENT_AUTH_REQUEST, // a certificate that is shown must be valid
 };
 
+// What the accounting of an exchange survives, before the exchange goes on.
+enum ch_config_durability {
+    CH_CONFIG_DURABILITY_PROCESS, // the process's death
+    CH_CONFIG_DURABILITY_POWER,   // the machine's: the journal is on disk
+};
+
 struct ch_config_listener {
     char address[CH_CONFIG_PATH];         // "127.0.0.1:8080", "[::1]:8080", "unix:/run/x.sock"
     char tls_certificate[CH_CONFIG_PATH]; // PEM chain; "" = plaintext, allowed on loopback and Unix
@@ -72,6 +78,7 @@ struct ch_config {
     unsigned pinned_count;
     enum ch_log_level log_level;
     unsigned threads; // 0: one per core
+    enum ch_config_durability durability;
     struct {
         int64_t body_bytes;    // 32 MiB: a JSON request body; 413
         int64_t connections;   // 0: from the descriptor limit; a further one is closed at once
@@ -85,6 +92,7 @@ struct ch_config {
             write_stall; // 10 s, 30 s without progress, 60 s keep-alive, 120 s
         int64_t connect, first_byte, upstream_idle,
             shutdown; // 10 s, 600 s, 600 s between bytes, 30 s
+        int64_t disk; // 10 s: the journal on its way to disk, with durability: power
     } timeouts;
     int64_t budget_status;      // of a refusal by a budget: 429; 402 and 403 are never retried
     bool record_client_address; // usage rows carry the client's address; default false
@@ -141,6 +149,7 @@ enum ch_config_type {
     CH_CONFIG_TEXT_LIST, // a sequence of texts
     CH_CONFIG_SWITCH,    // off, on
     CH_CONFIG_CLIENT,    // require, request
+    CH_CONFIG_DURABLE,   // process, power
     CH_CONFIG_ADDRESS,
     CH_CONFIG_FILE_PATH, // relative to the file's directory
     CH_CONFIG_SECRET,    // a reference

@@ -149,7 +149,11 @@ static enum ch_err start_journal(struct daemon *d, struct ch_why *why)
     enum ch_err err = ch_usage_journal_open(d->config->journal, d->lane_count,
                                             (size_t)d->config->limits.journal_bytes,
                                             (unsigned)d->config->limits.inflight, &d->journal, why);
-    return err ? err : ch_usage_writer_recover(d->store, d->journal, why);
+    if (!err)
+        err = ch_usage_writer_recover(d->store, d->journal, why);
+    if (!err && d->config->durability == CH_CONFIG_DURABILITY_POWER)
+        err = ch_usage_journal_make_durable(d->journal, NULL, NULL, why);
+    return err;
 }
 
 static void stop_journal(struct daemon *d)
@@ -494,6 +498,7 @@ static void stop_loops(struct daemon *d)
     // Resolver threads post into the loops until they are stopped.
     ch_resolver_stop(d->resolver);
     d->resolver = NULL;
+    ch_usage_journal_stop_syncing(d->journal); // likewise
     for (unsigned i = 0; i < d->lane_count; i++) {
         close_doors(&d->lanes[i]);
         if (d->lanes[i].loop)

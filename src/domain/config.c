@@ -58,6 +58,9 @@ static const struct ch_config_key schema[] = {
      AT(database), FIXED},
     {"journal", CH_CONFIG_FILE_PATH, "", 0, PATH_MAX_BYTES,
      "the usage journal; empty: chaperone.journal beside the database", AT(journal), FIXED},
+    {"durability", CH_CONFIG_DURABLE, "process", 0, 0,
+     "whose death usage survives: the process's or, by waiting for the disk, the machine's",
+     AT(durability), FIXED},
     {"admin", CH_CONFIG_SECTION, NULL, 0, 0, "how the commands reach the daemon", 0, FIXED},
     {"admin.socket", CH_CONFIG_FILE_PATH, "chaperone.sock", 1, SOCKET_PATH_MAX,
      "Unix socket of the admin API", AT(admin_socket), FIXED},
@@ -110,6 +113,8 @@ static const struct ch_config_key schema[] = {
      "a provider's first byte of an answer", AT(timeouts.first_byte), LIVE},
     {"timeouts.upstream_idle", CH_CONFIG_DURATION, "600s", 100, 24 * HOUR,
      "a provider's silence between two bytes of an answer", AT(timeouts.upstream_idle), LIVE},
+    {"timeouts.disk", CH_CONFIG_DURATION, "10s", 100, HOUR,
+     "the journal on its way to disk, with durability: power", AT(timeouts.disk), LIVE},
     {"timeouts.shutdown", CH_CONFIG_DURATION, "30s", 0, HOUR,
      "exchanges in flight when the daemon stops", AT(timeouts.shutdown), LIVE},
     {"budgets", CH_CONFIG_SECTION, NULL, 0, 0, "what budgets answer", 0, FIXED},
@@ -268,6 +273,8 @@ static const char *expectation(enum ch_config_type type)
         return "names of providers, each with a list of one or two pins";
     case CH_CONFIG_CLIENT:
         return "require or request";
+    case CH_CONFIG_DURABLE:
+        return "process or power";
     case CH_CONFIG_ADDRESS:
         return "ADDRESS:PORT with a literal address (127.0.0.1:8080, \"[::1]:8080\") or unix:PATH";
     case CH_CONFIG_FILE_PATH:
@@ -443,6 +450,9 @@ static enum ch_err set_value(struct reader *r, const struct ch_config_key *key, 
         break;
     case CH_CONFIG_CLIENT:
         err = ch_config_value_client(text, out);
+        break;
+    case CH_CONFIG_DURABLE:
+        err = ch_config_value_durability(text, out);
         break;
     case CH_CONFIG_ADDRESS:
         return set_address(r, key, text, out);

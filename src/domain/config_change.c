@@ -30,6 +30,8 @@ static bool differs(const struct ch_config_key *key, const struct ch_config *bef
         return memcmp(a, b, sizeof before->pins) != 0;
     case CH_CONFIG_CLIENT:
         return memcmp(a, b, sizeof(enum ch_config_client_auth)) != 0;
+    case CH_CONFIG_DURABLE:
+        return before->durability != after->durability;
     case CH_CONFIG_LEVEL:
         return memcmp(a, b, sizeof before->log_level) != 0;
     case CH_CONFIG_TEXT_LIST:

@@ -35,6 +35,17 @@ enum ch_err ch_config_value_client(struct ch_span text, enum ch_config_client_au
     return CH_OK;
 }
 
+enum ch_err ch_config_value_durability(struct ch_span text, enum ch_config_durability *value_out)
+{
+    if (ch_span_eq(text, CH_SPAN("process")))
+        *value_out = CH_CONFIG_DURABILITY_PROCESS;
+    else if (ch_span_eq(text, CH_SPAN("power")))
+        *value_out = CH_CONFIG_DURABILITY_POWER;
+    else
+        return CH_ERR_INVALID;
+    return CH_OK;
+}
+
 struct unit {
     const char *suffix;
     int64_t factor;

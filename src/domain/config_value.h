@@ -15,6 +15,8 @@ enum ch_err ch_config_value_switch(struct ch_span text, bool *value_out) CH_MUST
 enum ch_err ch_config_value_size(struct ch_span text, int64_t *bytes_out) CH_MUST_USE;
 enum ch_err ch_config_value_client(struct ch_span text,
                                    enum ch_config_client_auth *value_out) CH_MUST_USE;
+enum ch_err ch_config_value_durability(struct ch_span text,
+                                       enum ch_config_durability *value_out) CH_MUST_USE;
 enum ch_err ch_config_value_duration(struct ch_span text, int64_t *ms_out) CH_MUST_USE;
 
 // 127.0.0.0/8 or ::1 as a literal, or the word localhost.

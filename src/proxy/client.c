@@ -339,6 +339,8 @@ static void on_client_timeout(struct client *c)
                                         .message = "The request body took too long.",
                                         .closes = true},
                        CH_END_TIMEOUT);
+    } else if (c->x) {
+        durable_timeout(c->x);
     }
 }
 

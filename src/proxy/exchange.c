@@ -58,15 +58,23 @@ static bool upstream_is_clean(const struct exchange *x)
            x->response_framing.framing != CH_FRAMING_TO_CLOSE;
 }
 
+void exchange_release_upstream(struct exchange *x, enum ch_end_reason reason)
+{
+    if (x->upstream)
+        ch_upstream_release(x->upstream, reason == CH_END_DONE && upstream_is_clean(x));
+    x->upstream = NULL;
+}
+
 void exchange_end(struct exchange *x, enum ch_end_reason reason, bool keep_alive)
 {
     struct client *c = x->client;
     meter_settle(x, reason);
+    if (c->pl->is_durable)
+        durable_forget(x);
     if (x->capture)
         capture_end(x);
     c->pl->drain_count -= x->is_drained;
-    if (x->upstream)
-        ch_upstream_release(x->upstream, reason == CH_END_DONE && upstream_is_clean(x));
+    exchange_release_upstream(x, reason);
     provider_unref(x->provider);
     recycle(x);
     client_exchange_over(c, keep_alive);

@@ -45,7 +45,7 @@ enum ch_err forward_hold_body(struct exchange *x, struct ch_span payload)
 void forward_hold_request(struct exchange *x)
 {
     struct ch_span body = x->body;
-    if (x->sent_ns || x->request.len)
+    if (x->sent_ns || x->request.len || x->is_settled)
         return;
     if (forward_hold_body(x, body) != CH_OK) {
         respond_denial(x,
@@ -519,6 +519,14 @@ void forward_start(struct exchange *x)
                        CH_END_DENIED);
         return;
     }
+    if (x->pl->is_durable)
+        durable_admit(x);
+    else
+        forward_admitted(x);
+}
+
+void forward_admitted(struct exchange *x)
+{
     capture_begin(x);
     x->response_state = RESPONSE_CONNECTING;
     enum ch_err err =

@@ -195,6 +195,7 @@ static int64_t added_us(const struct exchange *x, int64_t now_ns)
     int64_t added_ns = now_ns - x->start_ns;
     if (x->sent_ns) {
         added_ns = x->sent_ns - x->ready_ns + (x->complete_ns - x->start_ns);
+        added_ns += x->durable.waited_ns;
         if (x->last_read_ns)
             added_ns += now_ns - x->last_read_ns;
     }

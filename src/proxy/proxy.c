@@ -71,6 +71,7 @@ enum ch_err ch_proxy_loop_new(struct ch_proxy *proxy, struct ch_loop *loop,
         ch_proxy_loop_free(pl);
         return ch_why_set(why, err, "loop %u: out of memory", ch_loop_index(loop));
     }
+    durable_open(pl);
     *pl_out = pl;
     return CH_OK;
 }

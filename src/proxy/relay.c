@@ -280,11 +280,23 @@ static bool gather_flush(struct exchange *x, struct gather *g, struct ch_span he
     if (head.len)
         g->parts[--first] = (struct iovec){(void *)(uintptr_t)head.ptr, head.len};
     enum ch_err err = CH_OK;
-    if (g->count > first)
+    bool withholds = x->durable.withholds;
+    if (withholds)
+        err = durable_keep(x, g->parts + first, g->count - first);
+    else if (g->count > first)
         err = ch_peer_write(&x->client->peer, g->parts + first, g->count - first);
-    x->head_is_out |= head.len && !err;
+    x->head_is_out |= head.len && !err && !withholds;
     gather_init(g);
     return err == CH_OK;
+}
+
+// Everything was given: to the client, or to what waits for the disk.
+static void finish(struct exchange *x, enum ch_end_reason reason)
+{
+    if (x->durable.withholds)
+        durable_finish(x, reason);
+    else
+        exchange_end(x, reason, x->wants_keep_alive);
 }
 
 // Events that came in one read lie side by side, and go out as one part.
@@ -533,12 +545,13 @@ static void cut_stream(struct exchange *x)
     gather_init(&g);
     struct ch_span none = {0};
     x->rule = "budget_exceeded";
+    durable_withhold(x);
     meter_settle(x, CH_END_BUDGET);
     bool is_out =
         !err && gather_add(x, &g, ch_buf_span(&event), &none) && gather_flush(x, &g, none, true);
     ch_buf_fini(&event);
     if (is_out)
-        exchange_end(x, CH_END_BUDGET, x->wants_keep_alive);
+        finish(x, CH_END_BUDGET);
     else
         abort_client(x);
 }
@@ -563,6 +576,8 @@ static size_t relay_body(struct exchange *x, struct ch_span bytes, struct ch_spa
             return bytes.len;
         }
         bool is_last = verdict == CH_HTTP1_DONE;
+        if (is_last)
+            durable_withhold(x);
         if ((payload.len || is_last) && !relay_payload(x, &g, payload, is_last, &head)) {
             abort_client(x);
             return bytes.len;
@@ -570,6 +585,7 @@ static size_t relay_body(struct exchange *x, struct ch_span bytes, struct ch_spa
     }
     bool is_done = !has_body || verdict == CH_HTTP1_DONE;
     if (is_done) {
+        durable_withhold(x);
         if (total < bytes.len) // more than it should have said: never to be used again
             x->upstream_keeps_alive = false;
         settle_answer(x);
@@ -579,7 +595,7 @@ static size_t relay_body(struct exchange *x, struct ch_span bytes, struct ch_spa
         return bytes.len;
     }
     if (is_done) {
-        exchange_end(x, CH_END_DONE, x->wants_keep_alive);
+        finish(x, CH_END_DONE);
         return total;
     }
     if (is_to_be_cut(x)) {
@@ -636,7 +652,7 @@ static size_t relay_head(struct exchange *x, struct ch_span bytes)
 bool relay_drains(struct exchange *x)
 {
     struct ch_proxy_loop *pl = x->pl;
-    if (!x->policy.drains || !x->sent_ns || x->response_state == RESPONSE_DONE ||
+    if (!x->policy.drains || !x->sent_ns || x->response_state == RESPONSE_DONE || x->is_settled ||
         pl->drain_count >= DRAINS_MAX)
         return false;
     x->is_drained = true;
@@ -691,13 +707,14 @@ static void finish_at_close(struct exchange *x)
     struct gather g;
     struct ch_span none = {0};
     gather_init(&g);
+    durable_withhold(x);
     if (!relay_payload(x, &g, none, true, &none)) {
         abort_client(x);
         return;
     }
     settle_answer(x);
     if (gather_flush(x, &g, none, true))
-        exchange_end(x, CH_END_DONE, x->wants_keep_alive);
+        finish(x, CH_END_DONE);
     else
         abort_client(x);
 }

@@ -50,8 +50,9 @@ static void send_answer(struct exchange *x, const struct answer *answer)
         return;
     struct iovec parts[] = {{head->ptr, head->len},
                             {(void *)(uintptr_t)answer->body.ptr, answer->body.len}};
-    // RFC 9110 §9.3.2: an answer to HEAD has no body.
-    enum ch_err err = ch_peer_write(&x->client->peer, parts, x->is_head_method ? 1 : 2);
+    int count = x->is_head_method ? 1 : 2; // RFC 9110 §9.3.2: an answer to HEAD has no body
+    enum ch_err err = x->durable.withholds ? durable_keep(x, parts, count)
+                                           : ch_peer_write(&x->client->peer, parts, count);
     (void)err;
 }
 
@@ -93,9 +94,15 @@ void respond_denial(struct exchange *x, const struct denial *denial, enum ch_end
     x->rule = denial->code;
     x->was_refused = true;
     atomic_fetch_add_explicit(&x->pl->denied_count, 1, memory_order_relaxed);
+    durable_withhold(x);
     send_answer(x, &answer);
     ch_buf_fini(&body);
-    exchange_end(x, reason, !answer.closes);
+    if (x->durable.withholds) {
+        x->wants_keep_alive = !answer.closes;
+        durable_finish(x, reason);
+    } else {
+        exchange_end(x, reason, !answer.closes);
+    }
 }
 
 void respond_parse_error(struct client *c, const struct ch_http1_error *error)
@@ -131,6 +138,8 @@ static void answer_ready(struct exchange *x)
         answer_text(x, 503, "the admin socket is not open\n");
     else if (!ch_store_is_healthy(x->pl->proxy->options.store))
         answer_text(x, 503, "the store has failed\n");
+    else if (ch_usage_journal_has_failed(x->pl->proxy->options.journal))
+        answer_text(x, 503, "the journal has failed\n");
     else
         answer_text(x, 200, "ready\n");
 }

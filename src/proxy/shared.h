@@ -108,6 +108,22 @@ struct policy_state {
     struct scope_budget *held[HOLDS_MAX]; // what each hold is of
 };
 
+enum durable_wait {
+    DURABLE_NO_WAIT,
+    DURABLE_FOR_ADMISSION,
+    DURABLE_FOR_SETTLEMENT,
+};
+
+// Of an exchange under `durability: power`; durable.c alone changes it.
+struct durable_state {
+    enum durable_wait wait;
+    uint64_t ticket;              // of what it waits for
+    struct exchange *prev, *next; // that wait on this loop
+    int64_t since_ns, waited_ns;  // the latter for admission
+    bool withholds;               // `withheld` takes what would go to the client
+    struct ch_buf withheld;       // only then
+};
+
 // A place in the body where other bytes go upstream.
 struct splice {
     size_t at, end; // of what is replaced
@@ -182,6 +198,8 @@ struct exchange {
     char user_agent[CH_RECORD_AGENT + 1];
 
     struct ch_capture *capture; // of its bodies; NULL: they are not captured
+
+    struct durable_state durable;
 
     // accounting
     bool has_slot, is_settled;
@@ -261,6 +279,9 @@ struct ch_proxy_loop {
     int64_t last_warn_ns, warns_dropped;
     int64_t refusal_logged_ns, refusals_unlogged;
     _Atomic int64_t exchange_count, denied_count, refused_count;
+
+    bool is_durable;                               // durability: power
+    struct exchange *waiting_first, *waiting_last; // for the disk, in order of their tickets
 };
 
 // ---- client.c
@@ -280,6 +301,8 @@ void exchange_start_clock(struct exchange *x);
 // The one end of an exchange; idempotent by construction: it frees it. `keep_alive`: the client's
 // connection can carry another request.
 void exchange_end(struct exchange *x, enum ch_end_reason reason, bool keep_alive);
+// The answer is read, or given up: its connection goes back, or is closed.
+void exchange_release_upstream(struct exchange *x, enum ch_end_reason reason);
 CH_COLD void exchange_warn(struct exchange *x, const char *event, const char *detail);
 
 // ---- gate.c: each returns false after it has answered the client
@@ -333,6 +356,8 @@ enum ch_err listing_finish(struct exchange *x) CH_MUST_USE;
 
 // ---- forward.c
 void forward_start(struct exchange *x);
+// Goes on where the exchange waited for its slot to be on disk.
+void forward_admitted(struct exchange *x);
 // Copies what is still borrowed from the client's bytes and needed later. Failing ends the
 // exchange.
 void forward_hold_request(struct exchange *x);
@@ -346,6 +371,19 @@ void relay_upstream_end(struct exchange *x, enum ch_peer_end end);
 void relay_client_writable(struct exchange *x);
 // The client has gone. True: the answer is read on without it, and the exchange ends by itself.
 bool relay_drains(struct exchange *x);
+
+// ---- durable.c
+void durable_open(struct ch_proxy_loop *pl);
+// The slot was claimed just now: forward_admitted follows, or the exchange's end. Only on a loop
+// that is_durable.
+void durable_admit(struct exchange *x);
+// From here on what would be written to the client is kept, where the end of the answer must wait.
+void durable_withhold(struct exchange *x);
+enum ch_err durable_keep(struct exchange *x, const struct iovec *parts, int count) CH_MUST_USE;
+// Everything is kept: settles, and gives it to the client when the record is on disk.
+void durable_finish(struct exchange *x, enum ch_end_reason reason);
+void durable_timeout(struct exchange *x); // the client's deadline has passed
+void durable_forget(struct exchange *x);  // the exchange ends
 
 // ---- capture.c: all but the first are for an exchange that is captured
 void capture_begin(struct exchange *x); // the request is whole and goes upstream

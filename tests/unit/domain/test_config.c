@@ -67,7 +67,9 @@ static void empty_file_gives_the_defaults(void **state)
         assert_int_equal(config.timeouts.connect, 10000);
         assert_int_equal(config.timeouts.first_byte, 600000);
         assert_int_equal(config.timeouts.upstream_idle, 600000);
+        assert_int_equal(config.timeouts.disk, 10000);
         assert_int_equal(config.timeouts.shutdown, 30000);
+        assert_int_equal(config.durability, CH_CONFIG_DURABILITY_PROCESS);
         assert_false(config.record_client_address);
         assert_int_equal(config.allow_addresses.count, 0);
         assert_int_equal(config.pinned_count, 0);
@@ -86,6 +88,7 @@ static void every_key_is_read(void **state)
                   "  - {address: \"unix:run/x.sock\"}\n"
                   "master_key: ${credential:master}\n"
                   "database: data/c.db\n"
+                  "durability: power\n"
                   "admin:\n  socket: /run/c.sock\n"
                   "prices: p.json\n"
                   "upstream:\n"
@@ -99,7 +102,7 @@ static void every_key_is_read(void **state)
                   "limits: {body: 64KiB, connections: 5, inflight: 6, journal: 2MiB, "
                   "upstream_idle: 0}\n"
                   "timeouts: {head: 500ms, body: 2s, idle: 1m, write_stall: 1h, connect: 4s,\n"
-                  "  first_byte: 5s, upstream_idle: 6s, shutdown: 0s}\n"
+                  "  first_byte: 5s, upstream_idle: 6s, disk: 7s, shutdown: 0s}\n"
                   "usage:\n  record_client_address: true\n");
     assert_int_equal(config.listener_count, 3);
     assert_string_equal(config.listeners[0].address, "127.1.2.3:81");
@@ -140,7 +143,9 @@ static void every_key_is_read(void **state)
     assert_int_equal(config.timeouts.connect, 4000);
     assert_int_equal(config.timeouts.first_byte, 5000);
     assert_int_equal(config.timeouts.upstream_idle, 6000);
+    assert_int_equal(config.timeouts.disk, 7000);
     assert_int_equal(config.timeouts.shutdown, 0);
+    assert_int_equal(config.durability, CH_CONFIG_DURABILITY_POWER);
     assert_true(config.record_client_address);
 }
 
@@ -401,6 +406,7 @@ static void texts_are_checked(void **state)
                                            "line without control characters"},
         {"capture: {bodies: true}",
          "line 1, column 19: capture.bodies: \"true\" is not off or on"},
+        {"durability: disk", "line 1, column 13: durability: \"disk\" is not process or power"},
         {"capture: {retention: 23h}",
          "line 1, column 22: capture.retention: must lie between 86400s and 36500d"},
     };
@@ -475,7 +481,7 @@ static void live_keys_may_change(void **state)
         "log: {level: debug}",
         "limits: {body: 64KiB, connections: 5, upstream_idle: 0}",
         "timeouts: {head: 500ms, body: 2s, idle: 1m, write_stall: 1h, connect: 4s, first_byte: 5s, "
-        "upstream_idle: 6s, shutdown: 0s}",
+        "upstream_idle: 6s, disk: 7s, shutdown: 0s}",
         "usage: {record_client_address: true, retention: 0d}",
         "capture: {bodies: on, max_body: 1KiB, retention: 1d, patterns: [a, b], rules: [drop], "
         "hook: {program: p, timeout: 1s}, tripwire: true}",
@@ -502,6 +508,7 @@ static void fixed_keys_are_named(void **state)
         {"master_key: ${env:OTHER}", "master_key"},
         {"database: other.db\njournal: chaperone.journal", "database"},
         {"journal: other.journal", "journal"},
+        {"durability: power", "durability"},
         {"admin: {socket: other.sock}", "admin.socket"},
         {"prices: p.json", "prices"},
         {"threads: 2", "threads"},
