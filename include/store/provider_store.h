@@ -28,6 +28,20 @@ struct ch_unknown_model_rule {
     int64_t input_nano_usd, output_nano_usd;
 };
 
+// Among whom the objects are shared that the provider keeps for its account (responses, items,
+// files …): docs/design/007-object-owners.md.
+enum ch_objects {
+    CH_OBJECTS_PROJECT, // the keys of a project; without one, of a team; without both, the key
+                        // alone
+    CH_OBJECTS_TEAM, // the keys of a team; without one, of a project; without both, the key alone
+    CH_OBJECTS_KEY,
+    CH_OBJECTS_SHARED, // whoever may use the provider
+};
+#define CH_OBJECTS_CHOICES 4
+// "project", "team", "key", "shared".
+const char *ch_objects_name(enum ch_objects choice);
+enum ch_err ch_objects_parse(struct ch_span name, enum ch_objects *out) CH_MUST_USE;
+
 struct ch_provider_row {
     int64_t id;
     char name[CH_NAME_MAX + 1];
@@ -42,6 +56,7 @@ struct ch_provider_row {
     // Last 4 characters of the credential, for people ("…x9Qa"); "" when it is shorter than 20.
     char key_hint[8];
     struct ch_unknown_model_rule unknown_model;
+    enum ch_objects objects;
     int64_t created_at_ms, updated_at_ms;
 };
 
@@ -65,6 +80,9 @@ enum ch_err ch_provider_set_unknown_model(struct ch_db *db, const char *name,
                                           const struct ch_unknown_model_rule *rule,
                                           struct ch_provider_row *row_out,
                                           struct ch_why *why) CH_MUST_USE;
+enum ch_err ch_provider_set_objects(struct ch_db *db, const char *name, enum ch_objects objects,
+                                    struct ch_provider_row *row_out,
+                                    struct ch_why *why) CH_MUST_USE;
 // Of a rule that comes from outside.
 enum ch_err ch_unknown_model_check(const struct ch_unknown_model_rule *rule,
                                    struct ch_why *why) CH_MUST_USE;

@@ -41,6 +41,7 @@ const char *ch_end_reason_name(enum ch_end_reason reason);
 #define CH_RECORD_MODEL       128
 #define CH_RECORD_AGENT       96
 #define CH_RECORD_UPSTREAM_ID 80
+#define CH_RECORD_OBJECTS     64 // of which a record keeps as many as it has room for, one at least
 #define CH_RECORD_MAX         1024 // bytes of a framed record
 
 // One exchange, complete. Spans are copied by the append; a read gives spans into the ring.
@@ -70,6 +71,9 @@ struct ch_usage_record {
     struct ch_span client_address; // "" unless configured
     struct ch_span rule;           // for a denial: the error code
     struct ch_span catalogue;      // catalogue version that priced it
+    // Stored objects that the answer named, as object_store.h hashes them: eight bytes each, not
+    // aligned.
+    struct ch_span objects;
 };
 
 struct ch_usage_journal;

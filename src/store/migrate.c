@@ -8,6 +8,7 @@ extern const char ch_sql_0002[];
 extern const char ch_sql_0003[];
 extern const char ch_sql_0004[];
 extern const char ch_sql_0005[];
+extern const char ch_sql_0006[];
 
 // In order; a file's place in the table is its version, which its last statement sets.
 static const char *const migrations[] = {
@@ -16,6 +17,7 @@ static const char *const migrations[] = {
     ch_sql_0003,
     ch_sql_0004,
     ch_sql_0005,
+    ch_sql_0006,
 };
 
 #define SCHEMA_VERSION (int64_t)(sizeof migrations / sizeof *migrations)

@@ -56,6 +56,28 @@ enum ch_err ch_unknown_model_parse(struct ch_span name, enum ch_unknown_model *o
     return CH_ERR_INVALID;
 }
 
+static const char *const objects_names[CH_OBJECTS_CHOICES] = {
+    [CH_OBJECTS_PROJECT] = "project",
+    [CH_OBJECTS_TEAM] = "team",
+    [CH_OBJECTS_KEY] = "key",
+    [CH_OBJECTS_SHARED] = "shared",
+};
+
+const char *ch_objects_name(enum ch_objects choice)
+{
+    return objects_names[choice];
+}
+
+enum ch_err ch_objects_parse(struct ch_span name, enum ch_objects *out)
+{
+    for (unsigned i = 0; i < CH_OBJECTS_CHOICES; i++)
+        if (ch_span_eq(name, ch_span_of(objects_names[i]))) {
+            *out = (enum ch_objects)i;
+            return CH_OK;
+        }
+    return CH_ERR_INVALID;
+}
+
 enum ch_err ch_unknown_model_check(const struct ch_unknown_model_rule *rule, struct ch_why *why)
 {
     if (rule->input_nano_usd < 0 || rule->output_nano_usd < 0)
@@ -65,7 +87,8 @@ enum ch_err ch_unknown_model_check(const struct ch_unknown_model_rule *rule, str
 
 #define COLUMNS                                                                                    \
     "id, name, type, base_url, enabled, injects_usage, key_version, sealed, key_hint, "            \
-    "created_at_ms, updated_at_ms, unknown_model, ceiling_input_nano_usd, ceiling_output_nano_usd"
+    "created_at_ms, updated_at_ms, unknown_model, ceiling_input_nano_usd, "                        \
+    "ceiling_output_nano_usd, objects"
 
 static enum ch_err read_row(struct sqlite3_stmt *stmt, struct ch_provider_row *row,
                             struct ch_why *why)
@@ -87,7 +110,7 @@ static enum ch_err read_row(struct sqlite3_stmt *stmt, struct ch_provider_row *r
         !ch_db_copy_text(stmt, 8, row->key_hint, sizeof row->key_hint) ||
         ch_provider_type_parse(ch_db_text(stmt, 2), &row->type) ||
         ch_unknown_model_parse(ch_db_text(stmt, 11), &row->unknown_model.choice) ||
-        sealed.len > sizeof row->sealed)
+        ch_objects_parse(ch_db_text(stmt, 14), &row->objects) || sealed.len > sizeof row->sealed)
         return ch_why_set(why, CH_ERR_CORRUPT, "the row of provider %lld is damaged",
                           (long long)row->id);
     if (sealed.len)
@@ -100,7 +123,8 @@ static enum ch_err insert(struct ch_db *db, struct ch_provider_row *row, struct 
     static const char sql[] =
         "INSERT INTO providers (name, type, base_url, enabled, injects_usage, key_version, sealed,"
         " key_hint, created_at_ms, updated_at_ms, unknown_model, ceiling_input_nano_usd,"
-        " ceiling_output_nano_usd) VALUES (?, ?, ?, ?, ?, ?, x'', ?, ?, ?, ?, ?, ?)";
+        " ceiling_output_nano_usd, objects)"
+        " VALUES (?, ?, ?, ?, ?, ?, x'', ?, ?, ?, ?, ?, ?, ?)";
     struct sqlite3_stmt *stmt;
     enum ch_err err = ch_db_prepare(db, sql, &stmt, why);
     if (err)
@@ -117,6 +141,7 @@ static enum ch_err insert(struct ch_db *db, struct ch_provider_row *row, struct 
     ch_db_bind_text(stmt, 10, ch_span_of(ch_unknown_model_name(row->unknown_model.choice)));
     ch_db_bind_int(stmt, 11, row->unknown_model.input_nano_usd);
     ch_db_bind_int(stmt, 12, row->unknown_model.output_nano_usd);
+    ch_db_bind_text(stmt, 13, ch_span_of(ch_objects_name(row->objects)));
     err = ch_db_run(db, stmt, why);
     if (err == CH_ERR_CONFLICT)
         return ch_why_set(why, err, "a provider named %s exists already", row->name);
@@ -232,6 +257,26 @@ enum ch_err ch_provider_set_unknown_model(struct ch_db *db, const char *name,
     ch_db_bind_int(stmt, 3, rule->output_nano_usd);
     ch_db_bind_int(stmt, 4, row.updated_at_ms);
     ch_db_bind_int(stmt, 5, row.id);
+    err = ch_db_run(db, stmt, why);
+    if (!err)
+        *row_out = row;
+    return err;
+}
+
+enum ch_err ch_provider_set_objects(struct ch_db *db, const char *name, enum ch_objects objects,
+                                    struct ch_provider_row *row_out, struct ch_why *why)
+{
+    static const char sql[] = "UPDATE providers SET objects = ?, updated_at_ms = ? WHERE id = ?";
+    struct ch_provider_row row;
+    struct sqlite3_stmt *stmt;
+    enum ch_err err = ch_provider_get(db, name, &row, why);
+    if (err || (err = ch_db_prepare(db, sql, &stmt, why)))
+        return err;
+    row.objects = objects;
+    row.updated_at_ms = ch_clock_wall_ms();
+    ch_db_bind_text(stmt, 1, ch_span_of(ch_objects_name(objects)));
+    ch_db_bind_int(stmt, 2, row.updated_at_ms);
+    ch_db_bind_int(stmt, 3, row.id);
     err = ch_db_run(db, stmt, why);
     if (!err)
         *row_out = row;

@@ -3,6 +3,7 @@
 
 #include "base/secret.h"
 #include "domain/route.h"
+#include "store/object_store.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -631,6 +632,8 @@ enum ch_err ch_usage_insert_add(struct ch_usage_insert *insert, struct ch_db *db
     row->model_sent = err ? 0 : kind.values[KIND_MODEL_SENT];
     if (!err)
         err = kind_id(insert, db, &kind, &row->kind_id, why);
+    if (!err && record->objects.len)
+        err = ch_object_add(db, record, why);
     if (!err && ++insert->row_count == GROUP)
         err = insert_rows(insert, db, why);
     return err;

@@ -11,7 +11,8 @@ enum flag {
     FLAG_US_REGION = 4,
     FLAG_EU_REGION = 8,
     FLAG_FAST = 16,
-    FLAG_RARE = 32, // a rare part follows
+    FLAG_RARE = 32,    // a rare part follows
+    FLAG_OBJECTS = 64, // what is left behind the texts is objects
 };
 
 // The order in which texts follow the fixed part.
@@ -140,6 +141,15 @@ static void unpack_rare(const struct rare_part *rare, struct ch_usage_record *re
     memcpy(usage->parts, rare->parts, sizeof usage->parts);
 }
 
+// The first ones, as many as there is room for.
+static size_t put_objects(struct ch_span objects, unsigned char *at, size_t room)
+{
+    size_t size = objects.len < room ? objects.len : room;
+    size -= size % CH_RECORD_OBJECT;
+    memcpy(at, objects.ptr, size);
+    return size;
+}
+
 size_t ch_usage_record_encode(const struct ch_usage_record *record,
                               unsigned char out[CH_RECORD_ENCODED_MAX])
 {
@@ -161,6 +171,10 @@ size_t ch_usage_record_encode(const struct ch_usage_record *record,
             memcpy(at, text->ptr, size);
         fixed.text_size[i] = (uint8_t)size;
         at += size;
+    }
+    if (record->objects.len) {
+        fixed.flags |= FLAG_OBJECTS;
+        at += put_objects(record->objects, at, CH_RECORD_ENCODED_MAX - (size_t)(at - out));
     }
     memcpy(out, &fixed, sizeof fixed);
     return (size_t)(at - out);
@@ -237,8 +251,9 @@ enum ch_err ch_usage_record_decode(struct ch_span bytes, struct ch_usage_record 
         *text = (struct ch_span){rest.ptr, size};
         rest = ch_span_sub(rest, size);
     }
-    if (rest.len)
+    if (rest.len && (!(fixed.flags & FLAG_OBJECTS) || rest.len % CH_RECORD_OBJECT))
         return CH_ERR_CORRUPT;
+    record.objects = rest;
     *record_out = record;
     return CH_OK;
 }

@@ -41,7 +41,8 @@ static void cuts_what_is_too_long(void **state)
                                      .user_agent = much,
                                      .client_address = much,
                                      .rule = much,
-                                     .catalogue = much};
+                                     .catalogue = much,
+                                     .objects = much};
     struct ch_usage_record decoded;
     struct ch_span encoded = encode(&record, bytes);
     assert_int_equal(encoded.len, CH_RECORD_ENCODED_MAX);
@@ -49,6 +50,30 @@ static void cuts_what_is_too_long(void **state)
     assert_int_equal(decoded.model_asked.len, CH_RECORD_MODEL);
     assert_int_equal(decoded.upstream_id.len, CH_RECORD_UPSTREAM_ID);
     assert_int_equal(decoded.catalogue.len, CH_RECORD_CATALOGUE);
+    assert_int_equal(decoded.objects.len, CH_RECORD_OBJECT);
+}
+
+static void keeps_the_objects_it_has_room_for(void **state)
+{
+    (void)state;
+    unsigned char bytes[CH_RECORD_ENCODED_MAX];
+    uint64_t objects[CH_RECORD_OBJECTS];
+    struct fixture_texts texts;
+    struct ch_usage_record record = fixture_record(43, &texts), decoded;
+    for (uint64_t i = 0; i < CH_RECORD_OBJECTS; i++)
+        objects[i] = i << 56 | i;
+    for (size_t count = 0; count <= CH_RECORD_OBJECTS; count++) {
+        record.objects = (struct ch_span){(const char *)objects, count * sizeof objects[0]};
+        struct ch_span encoded = encode(&record, bytes);
+        assert_int_equal(ch_usage_record_decode(encoded, &decoded), CH_OK);
+        assert_true(fixture_is_same(&record, &decoded));
+        bool is_full = encoded.len + CH_RECORD_OBJECT > CH_RECORD_ENCODED_MAX;
+        assert_true(decoded.objects.len == record.objects.len || is_full);
+        assert_memory_equal(decoded.objects.ptr, objects, decoded.objects.len);
+        encoded.len -= count ? 3 : 0;
+        assert_int_equal(ch_usage_record_decode(encoded, &decoded),
+                         count ? CH_ERR_CORRUPT : CH_OK);
+    }
 }
 
 static void refuses_every_other_length(void **state)
@@ -109,6 +134,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gives_back_every_field),     cmocka_unit_test(cuts_what_is_too_long),
+        cmocka_unit_test(keeps_the_objects_it_has_room_for),
         cmocka_unit_test(refuses_every_other_length), cmocka_unit_test(refuses_unknown_enums),
         cmocka_unit_test(keeps_most_records_short),   cmocka_unit_test(names_grades_and_reasons),
     };

@@ -18,3 +18,4 @@ ch_unit_test(store usage_writer)
 ch_unit_test(store vault -Wl,--wrap=EVP_DecryptFinal_ex) # counts decryptions
 ch_unit_test(store capture_store PkgConfig::JANSSON)
 ch_unit_test(store usage_retention)
+ch_unit_test(store object_store)
