@@ -86,6 +86,7 @@ struct ch_config {
         int64_t inflight;      // 16384 exchanges in flight a loop; 503
         int64_t journal_bytes; // 16 MiB a loop; full: 503
         int64_t upstream_idle; // 64 idle connections kept a provider and loop
+        int64_t objects;       // 1,000,000 known by owner; the one seen first goes
     } limits;
     struct { // milliseconds
         int64_t head, body, idle,

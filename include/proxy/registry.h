@@ -24,6 +24,10 @@ enum ch_err ch_registry_new(const struct ch_secret *pepper, struct ch_catalogue 
                             struct ch_registry **registry_out) CH_MUST_USE;
 void ch_registry_free(struct ch_registry *registry); // after the loops have stopped
 
+// Owners of stored objects are kept, at most `limit` of them. Before the load; without it no
+// reference to an object is checked.
+enum ch_err ch_registry_keep_objects(struct ch_registry *registry, size_t limit) CH_MUST_USE;
+
 // The loops that a change has to pass through. Before they run.
 void ch_registry_set_loops(struct ch_registry *registry, struct ch_loop *const *loops,
                            unsigned count);

@@ -17,12 +17,12 @@
 #define CH_JSON_DEPTH_MAX 64
 #define CH_JSON_VALUE_MAX 512 // bytes of a scalar reported; a longer one is reported cut and marked
 #define CH_JSON_KEY_MAX   64  // bytes of an unescaped key; a longer one matches no path
-#define CH_JSON_PATHS_MAX 64
+#define CH_JSON_PATHS_MAX 128
 
 // The paths a caller wants, by index. "model" · "usage.prompt_tokens_details.cached_tokens" ·
 // "candidates[].finishReason" ("[]": every element) · "" (the document itself). A document that is
 // itself an array is matched element by element when a path begins with "[]"
-// ("[].usageMetadata.promptTokenCount"). CH_ERR_INVALID for a path that reads otherwise,
+// ("[].usageMetadata.promptTokenCount"). A NULL is left out, and the others keep their indices. CH_ERR_INVALID for a path that reads otherwise,
 // CH_ERR_CONFLICT for one that occurs twice, CH_ERR_LIMIT past CH_JSON_PATHS_MAX.
 struct ch_json_plan;
 enum ch_err ch_json_plan_new(const char *const *paths, size_t count,

@@ -64,6 +64,11 @@ struct ch_usage_iterations {
     int64_t added[CH_ITERATION_SLOTS];   // what raw.slot holds of them already
 };
 
+// The id of something that the provider keeps for its account and that a later request can refer
+// to, as often as it stands: a response, an item of its output, a container. Borrowed until the
+// call returns.
+typedef void (*ch_usage_object_fn)(void *arg, struct ch_span id);
+
 struct ch_usage_scan {
     enum ch_usage_form form;
     struct ch_usage_raw raw;
@@ -77,8 +82,10 @@ struct ch_usage_scan {
                          // body)
     bool is_error;       // a document was an error object (`error` member, `"type":"error"`)
     // Billed beside the raw usage, unless that states a cost, which is the whole.
-    unsigned side_count; // of `sides`, at the end
-    bool has_lost_sides; // there were more of them: the cost is not whole
+    unsigned side_count;          // of `sides`, at the end
+    bool has_lost_sides;          // there were more of them: the cost is not whole
+    ch_usage_object_fn on_object; // set after init; NULL: nobody wants to know
+    void *object_arg;
 
     // Facts of the current document, valid between its end and the next feed. The one event that
     // our own include_usage produced has usage_is_object, has_choices and not has_choice (wire.md

@@ -26,9 +26,9 @@ static const struct route routes[] = {
     {"status", "", false, ch_route_status, NULL},
     {"reload", "", false, ch_route_reload, "daemon"},
 
-    {"provider.create", "name type base_url credential injects_usage unknown_model", true,
+    {"provider.create", "name type base_url credential injects_usage unknown_model objects", true,
      ch_route_provider_create, "provider"},
-    {"provider.update", "name unknown_model", true, ch_route_provider_update, "provider"},
+    {"provider.update", "name unknown_model objects", true, ch_route_provider_update, "provider"},
     {"provider.list", "", true, ch_route_provider_list, NULL},
     {"provider.show", "name", true, ch_route_provider_show, NULL},
     {"provider.test", "name", true, ch_route_provider_test, NULL},

@@ -13,11 +13,12 @@ static json_t *provider_to_json(const struct ch_provider_row *row)
     char hint[sizeof row->key_hint + 4] = "";
     if (row->key_hint[0])
         snprintf(hint, sizeof hint, "…%s", row->key_hint);
-    return json_pack("{s:s, s:s, s:s, s:s, s:b, s:b, s:o, s:s, s:I, s:o, s:o}", "schema",
+    return json_pack("{s:s, s:s, s:s, s:s, s:b, s:b, s:o, s:s, s:s, s:I, s:o, s:o}", "schema",
                      "chaperone.provider/1", "name", row->name, "type",
                      ch_provider_type_name(row->type), "base_url", row->base_url, "enabled",
                      row->enabled, "injects_usage", row->injects_usage, "unknown_model",
-                     ch_unknown_model_to_json(&row->unknown_model), "key_hint", hint, "key_version",
+                     ch_unknown_model_to_json(&row->unknown_model), "objects",
+                     ch_objects_name(row->objects), "key_hint", hint, "key_version",
                      (json_int_t)row->key_version, "created_at", ch_route_time(row->created_at_ms),
                      "updated_at", ch_route_time(row->updated_at_ms));
 }
@@ -61,6 +62,15 @@ static void check_url(struct ch_input *input, const char *text)
     else if (!url.tls && !ch_url_host_is_loopback(url.host))
         ch_input_fail(input, "--base-url must begin with https://; http:// is only for localhost, "
                              "127.0.0.0/8 and [::1]");
+}
+
+// False: not given.
+static bool read_objects(struct ch_input *input, enum ch_objects *objects)
+{
+    const char *text = ch_input_string(input, "objects", false);
+    if (text && ch_objects_parse(ch_span_of(text), objects))
+        ch_input_fail(input, "--objects must be one of project, team, key, shared");
+    return text != NULL;
 }
 
 // The type's own address unless the operator gives one; without a final slash, so that one address
@@ -164,6 +174,7 @@ enum ch_err ch_route_provider_create(struct ch_admin *admin, const json_t *argum
     read_base_url(&input, &job.row);
     job.row.injects_usage = ch_input_bool(&input, "injects_usage", true);
     ch_input_unknown_model(&input, "unknown_model", &job.row.unknown_model);
+    read_objects(&input, &job.row.objects);
     job.credential = read_credential(&input);
     if (input.err)
         return input.err;
@@ -180,7 +191,9 @@ enum ch_err ch_route_provider_create(struct ch_admin *admin, const json_t *argum
 struct row_job {
     const char *name;
     bool enabled;
+    bool sets_unknown_model, sets_objects;
     struct ch_unknown_model_rule unknown_model;
+    enum ch_objects objects;
     int64_t id;
     struct ch_provider_row row;
     int64_t budgets[CH_BUDGET_PERIODS]; // that go with a deleted one
@@ -288,7 +301,12 @@ enum ch_err ch_route_provider_disable(struct ch_admin *admin, const json_t *argu
 static enum ch_err update_in_store(struct ch_db *db, void *arg, struct ch_why *why)
 {
     struct row_job *job = arg;
-    return ch_provider_set_unknown_model(db, job->name, &job->unknown_model, &job->row, why);
+    enum ch_err err = CH_OK;
+    if (job->sets_unknown_model)
+        err = ch_provider_set_unknown_model(db, job->name, &job->unknown_model, &job->row, why);
+    if (!err && job->sets_objects)
+        err = ch_provider_set_objects(db, job->name, job->objects, &job->row, why);
+    return err;
 }
 
 enum ch_err ch_route_provider_update(struct ch_admin *admin, const json_t *arguments,
@@ -298,8 +316,10 @@ enum ch_err ch_route_provider_update(struct ch_admin *admin, const json_t *argum
     struct row_job job = {.name = NULL};
     ch_input_init(&input, arguments, why);
     job.name = ch_input_name(&input, "name", true);
-    if (!ch_input_unknown_model(&input, "unknown_model", &job.unknown_model))
-        ch_input_fail(&input, "there is nothing to change: give --unknown-model");
+    job.sets_unknown_model = ch_input_unknown_model(&input, "unknown_model", &job.unknown_model);
+    job.sets_objects = read_objects(&input, &job.objects);
+    if (!job.sets_unknown_model && !job.sets_objects)
+        ch_input_fail(&input, "there is nothing to change: give --unknown-model or --objects");
     if (input.err)
         return input.err;
     enum ch_err err = ch_route_write(admin, update_in_store, &job, why);

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/secret.h"
 #include "store/capture_store.h"
+#include "store/object_store.h"
 #include "store/usage_query.h"
 #include "store/usage_retention.h"
 #include "store/usage_writer.h"
@@ -31,7 +32,7 @@ struct ch_capture_plan {
     struct ch_scrub_rules *scrub;
     struct ch_record_rules *rules;
     bool trips;
-    int64_t retention_ms, usage_retention_ms, hook_timeout_ms;
+    int64_t retention_ms, usage_retention_ms, hook_timeout_ms, objects;
     char hook_program[CH_CONFIG_PATH];
 };
 
@@ -90,6 +91,7 @@ enum ch_err ch_capture_plan_new(const struct ch_config *config, struct ch_captur
     plan->trips = config->capture.tripwire;
     plan->retention_ms = config->capture.retention;
     plan->usage_retention_ms = config->usage_retention;
+    plan->objects = config->limits.objects;
     plan->hook_timeout_ms = config->capture.hook_timeout;
     ch_span_copy(ch_span_of(config->capture.hook_program), plan->hook_program,
                  sizeof plan->hook_program);
@@ -342,6 +344,13 @@ static void drop_old_rows(struct ch_capturer *c)
     c->has_old_rows = dropped == CH_USAGE_DROP_BATCH; // the rest in the next turns
 }
 
+static void drop_old_objects(struct ch_capturer *c)
+{
+    struct ch_why why = {""};
+    if (ch_object_drop(c->store, ch_clock_wall_ms() - CH_OBJECT_MS, c->in_use->objects, &why))
+        CH_LOG(CH_LOG_WARN, "object_retention_failed", ch_log_text("err", why.text));
+}
+
 static void drop_old_days(struct ch_capturer *c)
 {
     int64_t files = 0;
@@ -363,6 +372,7 @@ static void drop_old(struct ch_capturer *c)
     if (!is_due)
         return;
     c->kept_at_ns = now_ns;
+    drop_old_objects(c);
     drop_old_days(c);
 }
 

@@ -93,16 +93,19 @@ static const struct ch_cli_column reload_columns[] = {
 
 #define UNKNOWN_MODEL_OPTION {.name = "unknown-model", .type = CH_CLI_TEXT, .value = "CHOICE", .can_be_empty = true, .help = "what a model without a price does: deny, flag, or ceiling:IN/OUT (USD for a million tokens); default: deny where there is a budget, else flag"}
 
+#define OBJECTS_OPTION {.name = "objects", .type = CH_CLI_CHOICE, .value = "OWNERS", .choices = "project team key shared", .help = "among whose keys the objects are shared that the provider keeps (responses, conversations, files); default project"}
+
 static const struct ch_cli_option provider_create_options[] = {
     {.name = "type", .type = CH_CLI_CHOICE, .value = "TYPE", .choices = "openai anthropic gemini azure openai-compatible", .is_required = true, .help = "what the account speaks"},
     {.name = "base-url", .type = CH_CLI_TEXT, .value = "URL", .help = "what the provider's own SDK would take; needed for azure and openai-compatible"},
     {.name = "no-include-usage", .member = "injects_usage", .is_negation = true, .help = "do not ask for usage in streams (for servers that refuse unknown fields)"},
     UNKNOWN_MODEL_OPTION,
+    OBJECTS_OPTION,
     REASON_OPTION,
     SECRET_OPTIONS,
     {0},
 };
-static const struct ch_cli_option provider_update_options[] = {UNKNOWN_MODEL_OPTION, REASON_OPTION, {0}};
+static const struct ch_cli_option provider_update_options[] = {UNKNOWN_MODEL_OPTION, OBJECTS_OPTION, REASON_OPTION, {0}};
 static const struct ch_cli_option provider_delete_options[] = {REASON_OPTION, YES_OPTION, {0}};
 
 static const struct ch_cli_column provider_columns[] = {
@@ -113,6 +116,7 @@ static const struct ch_cli_column provider_columns[] = {
     {.member = "key_hint", .title = "Key"},
     {.member = "injects_usage", .title = "Asks for usage", .format = CH_CLI_AS_YESNO, .is_detail = true},
     {.member = "unknown_model", .title = "Unknown models", .is_detail = true},
+    {.member = "objects", .title = "Objects of", .is_detail = true},
     {.member = "key_version", .title = "Key version", .format = CH_CLI_AS_COUNT, .is_detail = true},
     {.member = "created_at", .title = "Created", .format = CH_CLI_AS_TIME},
     {.member = "updated_at", .title = "Changed", .format = CH_CLI_AS_TIME, .is_detail = true},
@@ -695,9 +699,9 @@ const struct ch_cli_command ch_cli_commands[] = {
         .positionals = {PROVIDER_NAME}, .operation = "provider.show", .columns = provider_columns,
     },
     {
-        .noun = "provider", .verb = "update", .summary = "change what a model without a price does",
-        .about = "A key's own choice goes before that of its provider. An empty value goes back to the default.",
-        .example = "chaperone provider update openai-prod --unknown-model ceiling:15/75\nchaperone provider update openai-prod --unknown-model ''",
+        .noun = "provider", .verb = "update", .summary = "change what a model without a price does, and whose stored objects are",
+        .about = "A key's own choice of what a model without a price does goes before that of its provider. An empty value goes back to the default.",
+        .example = "chaperone provider update openai-prod --unknown-model ceiling:15/75\nchaperone provider update openai-prod --unknown-model ''\nchaperone provider update openai-prod --objects shared",
         .positionals = {PROVIDER_NAME}, .options = provider_update_options, .operation = "provider.update", .columns = provider_columns,
     },
     {

@@ -172,6 +172,9 @@ static enum ch_err start_registry(struct daemon *d, struct ch_why *why)
         ch_catalogue_free(catalogue);
         return ch_why_set(why, err, "out of memory");
     }
+    err = ch_registry_keep_objects(d->registry, (size_t)d->config->limits.objects);
+    if (err)
+        return ch_why_set(why, err, "out of memory");
     snprintf(d->catalogue_at_start, sizeof d->catalogue_at_start, "%s",
              ch_catalogue_version(catalogue));
     return ch_registry_load(d->registry, d->store, why);

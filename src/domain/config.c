@@ -98,6 +98,8 @@ static const struct ch_config_key schema[] = {
      AT(limits.journal_bytes), FIXED},
     {"limits.upstream_idle", CH_CONFIG_COUNT, "64", 0, 1 << 16,
      "idle connections kept per provider and thread", AT(limits.upstream_idle), LIVE},
+    {"limits.objects", CH_CONFIG_COUNT, "1000000", 1024, 1 << 24,
+     "objects stored at providers whose owners are known", AT(limits.objects), FIXED},
     {"timeouts", CH_CONFIG_SECTION, NULL, 0, 0, "how long to wait for whom", 0, FIXED},
     {"timeouts.head", CH_CONFIG_DURATION, "10s", 100, HOUR, "a client's whole request head",
      AT(timeouts.head), LIVE},

@@ -5,6 +5,8 @@
 
 #include "domain/model_rule.h"
 
+#include <assert.h>
+
 // Paths looked for in a body; the order is the index the scanner reports.
 enum path {
     PATH_MODEL,
@@ -17,7 +19,7 @@ enum path {
     PATH_REQUESTS_MODEL, // Gemini batchEmbedContents repeats the path's model
     PATH_TOOL_MODEL,     // of a tool that calls another model
     PATH_FALLBACK_MODEL,
-    REQUEST_PATHS, // from here on for estimates only
+    REQUEST_PATHS, // from here on references
 };
 
 // What a path beyond these means.
@@ -31,12 +33,13 @@ enum meaning {
     MEANS_SERVER_TOOL,
     MEANS_SEARCH,
     MEANS_REFERENCE, // anything but null
+    MEANS_NAME,      // of an object that brings no content, or none beyond what is known already
     MEANS_URL,       // content by reference unless it is a data URL
     MEANS_SOURCE,    // Anthropic's source.type
     MEANS_ITEM_TYPE, // of an item of a response's input
 };
 
-// Members that media are billed by; where a plan has them they follow REQUEST_PATHS.
+// Members that media are billed by; where a plan has them they follow COMMON_PATHS.
 enum media_member {
     MEDIA_INPUT,
     MEDIA_STREAM_FORMAT,
@@ -67,11 +70,74 @@ static const char *const form_fields[FORM_FIELDS] = {
     [FIELD_SIZE] = "size",   [FIELD_QUALITY] = "quality",
 };
 
-// Where the three dialects put these (wire.md §1.2, §4.2 and the providers' references).
+struct further {
+    const char *path;
+    enum meaning meaning;
+};
+
+// Whose bodies have a reference, as a set of bits.
+enum shape {
+    SHAPE_CHAT = 1,
+    SHAPE_RESPONSES = 2,
+    SHAPE_MESSAGES = 4,
+    SHAPE_GEMINI = 8,
+    SHAPE_MEDIA = 16,
+};
+static_assert(SHAPE_MEDIA == 1 << (REQUEST_PLANS - 1), "a plan for each");
+
+// A file of Gemini's; what is a list of one may stand alone.
+#define FILES(parts)                                                                               \
+    {parts ".fileData", MEANS_REFERENCE, SHAPE_GEMINI},                                            \
+    {                                                                                              \
+        parts ".file_data", MEANS_REFERENCE, SHAPE_GEMINI                                          \
+    }
+
+// Where a body may refer to what the provider keeps; what to is for objects.c to find out. Plans of
+// small bodies have those of their shape alone: a path into the messages costs each of them.
 static const struct {
     const char *path;
     enum meaning meaning;
-} estimate_paths[] = {
+    enum shape shapes;
+} reference_paths[] = {
+    {"previous_response_id", MEANS_REFERENCE, SHAPE_RESPONSES},
+    {"conversation", MEANS_REFERENCE, SHAPE_RESPONSES},
+    {"prompt.id", MEANS_NAME, SHAPE_RESPONSES},
+    {"input[].id", MEANS_NAME, SHAPE_RESPONSES},
+    {"input[].approval_request_id", MEANS_NAME, SHAPE_RESPONSES},
+    {"input[].content[].file_id", MEANS_REFERENCE, SHAPE_RESPONSES},
+    {"input[].output.file_id", MEANS_NAME, SHAPE_RESPONSES},
+    {"input[].output[].file_id", MEANS_NAME, SHAPE_RESPONSES},
+    {"input[].container_id", MEANS_NAME, SHAPE_RESPONSES},
+    {"tools[].vector_store_ids", MEANS_NAME, SHAPE_RESPONSES},
+    {"tools[].container", MEANS_NAME, SHAPE_RESPONSES},
+    {"tools[].environment", MEANS_NAME, SHAPE_RESPONSES},
+    {"tools[].input_image_mask", MEANS_NAME, SHAPE_RESPONSES},
+    {"messages[].content[].file.file_id", MEANS_REFERENCE, SHAPE_CHAT},
+    {"audio.voice.id", MEANS_NAME, SHAPE_CHAT},
+    {"container", MEANS_NAME, SHAPE_MESSAGES},
+    {"messages[].content[].file_id", MEANS_NAME, SHAPE_MESSAGES},
+    {"messages[].content[].source.file_id", MEANS_NAME, SHAPE_MESSAGES},
+    {"messages[].content[].content[].source.file_id", MEANS_NAME, SHAPE_MESSAGES},
+    {"voice.id", MEANS_NAME, SHAPE_MEDIA},
+    {"images[].file_id", MEANS_NAME, SHAPE_MEDIA},
+    {"mask.file_id", MEANS_NAME, SHAPE_MEDIA},
+    {"cachedContent", MEANS_REFERENCE, SHAPE_GEMINI},
+    {"cached_content", MEANS_REFERENCE, SHAPE_GEMINI},
+    {"tools[].fileSearch", MEANS_SERVER_TOOL, SHAPE_GEMINI},
+    {"tools[].file_search", MEANS_SERVER_TOOL, SHAPE_GEMINI},
+    FILES("contents[].parts[]"),
+    FILES("contents[].parts"),
+    FILES("contents.parts[]"),
+    FILES("contents.parts"),
+    FILES("systemInstruction.parts[]"),
+    FILES("systemInstruction.parts"),
+    FILES("system_instruction.parts[]"),
+    FILES("system_instruction.parts"),
+};
+#define REFERENCE_PATHS (sizeof reference_paths / sizeof *reference_paths)
+
+// Where the three dialects put the rest (wire.md §1.2, §4.2 and the providers' references).
+static const struct further estimate_paths[] = {
     {"max_tokens", MEANS_MAX_OUTPUT},
     {"max_completion_tokens", MEANS_MAX_OUTPUT},
     {"max_output_tokens", MEANS_MAX_OUTPUT},
@@ -98,26 +164,17 @@ static const struct {
     {"tools[].urlContext", MEANS_SERVER_TOOL},
     {"tools[].code_execution", MEANS_SERVER_TOOL},
     {"tools[].codeExecution", MEANS_SERVER_TOOL},
-    {"tools[].fileSearch", MEANS_SERVER_TOOL},
-    {"tools[].file_search", MEANS_SERVER_TOOL},
     {"web_search_options", MEANS_SEARCH},
     {"mcp_servers[]", MEANS_SERVER_TOOL},
-    {"previous_response_id", MEANS_REFERENCE},
-    {"conversation", MEANS_REFERENCE},
-    {"cachedContent", MEANS_REFERENCE},
-    {"cached_content", MEANS_REFERENCE},
     {"messages[].content[].image_url.url", MEANS_URL},
-    {"messages[].content[].file.file_id", MEANS_REFERENCE},
     {"messages[].content[].source.type", MEANS_SOURCE},
     {"messages[].content[].content[].source.type", MEANS_SOURCE},
     {"input[].type", MEANS_ITEM_TYPE},
     {"input[].content[].image_url", MEANS_URL},
-    {"input[].content[].file_id", MEANS_REFERENCE},
     {"input[].content[].file_url", MEANS_REFERENCE},
-    {"contents[].parts[].fileData", MEANS_REFERENCE},
-    {"contents[].parts[].file_data", MEANS_REFERENCE},
 };
 #define ESTIMATE_PATHS (sizeof estimate_paths / sizeof *estimate_paths)
+#define COMMON_PATHS   (REQUEST_PATHS + REFERENCE_PATHS) // of every plan
 
 static const char *const request_paths[REQUEST_PATHS] = {
     [PATH_MODEL] = "model",
@@ -132,18 +189,51 @@ static const char *const request_paths[REQUEST_PATHS] = {
     [PATH_FALLBACK_MODEL] = "fallbacks[].model",
 };
 
+// The references of some shapes, behind what every request is asked for.
+static void put_references(const char **paths, unsigned shapes)
+{
+    memcpy(paths, request_paths, sizeof request_paths);
+    for (size_t i = 0; i < REFERENCE_PATHS; i++)
+        paths[REQUEST_PATHS + i] =
+            reference_paths[i].shapes & shapes ? reference_paths[i].path : NULL;
+}
+
 enum ch_err facts_plans_new(struct ch_proxy *proxy)
 {
-    const char *paths[REQUEST_PATHS + ESTIMATE_PATHS];
-    memcpy(paths, request_paths, sizeof request_paths);
-    memcpy(paths + REQUEST_PATHS, media_members, sizeof media_members);
-    enum ch_err err = ch_json_plan_new(paths, REQUEST_PATHS + MEDIA_MEMBERS, &proxy->media_plan);
-    for (size_t i = 0; i < ESTIMATE_PATHS; i++)
-        paths[REQUEST_PATHS + i] = estimate_paths[i].path;
+    const char *paths[COMMON_PATHS + ESTIMATE_PATHS];
+    enum ch_err err = CH_OK;
+    static_assert(MEDIA_MEMBERS <= ESTIMATE_PATHS, "there is room for either");
+    for (unsigned i = 0; i < REQUEST_PLANS && !err; i++) {
+        put_references(paths, 1u << i);
+        err = ch_json_plan_new(paths, COMMON_PATHS, &proxy->request_plans[i]);
+    }
+    put_references(paths, SHAPE_MEDIA);
+    memcpy(paths + COMMON_PATHS, media_members, sizeof media_members);
     if (!err)
-        err = ch_json_plan_new(paths, REQUEST_PATHS, &proxy->request_plan);
-    return err ? err
-               : ch_json_plan_new(paths, REQUEST_PATHS + ESTIMATE_PATHS, &proxy->estimate_plan);
+        err = ch_json_plan_new(paths, COMMON_PATHS + MEDIA_MEMBERS, &proxy->media_plan);
+    put_references(paths, ~0u);
+    for (size_t i = 0; i < ESTIMATE_PATHS; i++)
+        paths[COMMON_PATHS + i] = estimate_paths[i].path;
+    if (!err)
+        err = ch_json_plan_new(paths, COMMON_PATHS + ESTIMATE_PATHS, &proxy->estimate_plan);
+    return err ? err : objects_plan_new(&proxy->reference_plan);
+}
+
+static enum shape shape_of(const struct exchange *x)
+{
+    const struct ch_route *route = x->route;
+    switch (route->dialect) {
+    case CH_DIALECT_ANTHROPIC:
+        return SHAPE_MESSAGES;
+    case CH_DIALECT_GEMINI:
+        return SHAPE_GEMINI;
+    case CH_DIALECT_OPENAI:
+        break;
+    }
+    if (route->usage_form == CH_USAGE_OPENAI_RESPONSES ||
+        route->endpoint == CH_ENDPOINT_RESPONSES_INPUT_TOKENS)
+        return SHAPE_RESPONSES;
+    return facts_are_of_media(x) ? SHAPE_MEDIA : SHAPE_CHAT;
 }
 
 // ---- the model
@@ -320,6 +410,8 @@ static void see_for_estimate(struct request_facts *facts, enum meaning meaning,
     case MEANS_REFERENCE:
         facts->refers_to_content |= value->type != CH_JSON_NULL;
         break;
+    case MEANS_NAME:
+        break;
     case MEANS_URL:
         see_url(facts, value);
         break;
@@ -415,12 +507,24 @@ static void see_named_model(struct exchange *x, const struct ch_json_value *valu
         see_model(&x->facts, value);
 }
 
+static void see_reference(struct exchange *x, size_t i, const struct ch_json_value *value)
+{
+    enum shape shape = shape_of(x);
+    x->facts.has_reference |= value->type != CH_JSON_NULL && reference_paths[i].shapes & shape;
+    if (shape != SHAPE_MEDIA)
+        see_for_estimate(&x->facts, reference_paths[i].meaning, value);
+}
+
 static bool see(void *arg, const struct ch_json_value *value)
 {
     struct exchange *x = arg;
     struct request_facts *facts = &x->facts;
+    if (value->path >= REQUEST_PATHS && (size_t)value->path < COMMON_PATHS) {
+        see_reference(x, (size_t)value->path - REQUEST_PATHS, value);
+        return true;
+    }
     if (value->path >= REQUEST_PATHS) {
-        unsigned more = (unsigned)value->path - REQUEST_PATHS;
+        unsigned more = (unsigned)value->path - (unsigned)COMMON_PATHS;
         if (facts_are_of_media(x))
             see_media(facts, more, value);
         else
@@ -466,10 +570,13 @@ static bool see(void *arg, const struct ch_json_value *value)
 void facts_begin(struct exchange *x, bool for_estimate)
 {
     const struct ch_proxy *proxy = x->pl->proxy;
-    const struct ch_json_plan *plan = for_estimate ? proxy->estimate_plan : proxy->request_plan;
+    enum shape shape = shape_of(x);
+    const struct ch_json_plan *plan = shape == SHAPE_MEDIA ? proxy->media_plan
+                                      : for_estimate       ? proxy->estimate_plan
+                                                     : proxy->request_plans[__builtin_ctz(shape)];
     x->body_is_json = true;
     ch_media_ask_init(&x->facts.ask);
-    ch_json_scan_init(&x->json, facts_are_of_media(x) ? proxy->media_plan : plan, see, x);
+    ch_json_scan_init(&x->json, plan, see, x);
 }
 
 void facts_begin_form(struct exchange *x, struct ch_span boundary)

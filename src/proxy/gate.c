@@ -509,5 +509,6 @@ bool gate_request(struct exchange *x)
     enum ch_stream_sign sign = x->route->stream_sign;
     x->is_stream = sign == CH_STREAM_ALWAYS || (sign == CH_STREAM_BY_BODY && x->facts.is_stream) ||
                    (sign == CH_STREAM_BY_FORMAT && x->facts.streams_speech);
-    return check_model(x, key) && policy_admit(x, key);
+    return check_model(x, key) && (!x->facts.has_reference || objects_check(x, key)) &&
+           policy_admit(x, key);
 }

@@ -235,6 +235,7 @@ static void fill_record(struct exchange *x, enum ch_end_reason reason,
         .rule = ch_span_of(x->rule ? x->rule : ""),
         .catalogue = CH_SPAN(""),
         .model_served = CH_SPAN(""),
+        .objects = {(const char *)x->objects, x->object_count * sizeof x->objects[0]},
     };
     record->usage.stated_cost_nano = -1;
 }

@@ -40,9 +40,11 @@ void ch_proxy_free(struct ch_proxy *proxy)
 {
     if (!proxy)
         return;
-    ch_json_plan_free(proxy->request_plan);
+    for (unsigned i = 0; i < REQUEST_PLANS; i++)
+        ch_json_plan_free(proxy->request_plans[i]);
     ch_json_plan_free(proxy->estimate_plan);
     ch_json_plan_free(proxy->media_plan);
+    ch_json_plan_free(proxy->reference_plan);
     ch_usage_plans_free(proxy->usage_plans);
     crowd_free(proxy->crowd);
     ch_zfree(proxy);

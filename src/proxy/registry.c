@@ -265,6 +265,7 @@ enum ch_err ch_registry_put_key(struct ch_registry *registry, const struct ch_ke
         free_key(key);
         return CH_ERR_NOMEM;
     }
+    registry_note_tenant(registry, key);
     _Atomic(struct key_record *) *slot = find_slot(table, row->public_id);
     struct key_record *old = atomic_exchange_explicit(slot, key, memory_order_acq_rel);
     atomic_fetch_add(&table->used, !old);
@@ -361,7 +362,8 @@ enum ch_err ch_registry_put_provider(struct ch_registry *registry,
     provider->enabled = row->enabled;
     provider->row = *row;
     provider->scope = scopes_make(registry->scopes, CH_BUDGET_OF_PROVIDER, row->id, CH_SPAN(""));
-    enum ch_err err = provider->scope ? CH_OK : CH_ERR_NOMEM;
+    provider->tenancy = registry_tenancy(registry, row->id);
+    enum ch_err err = !provider->scope ? CH_ERR_NOMEM : provider->tenancy ? CH_OK : CH_ERR_LIMIT;
     if (!err)
         err = fill_target(provider, ++registry->next_target_id);
     int place = 0, count = atomic_load_explicit(&registry->provider_count, memory_order_relaxed);
@@ -496,6 +498,7 @@ void ch_registry_free(struct ch_registry *registry)
     ch_catalogue_free(atomic_load(&registry->catalogue));
     free_bounds(atomic_load(&registry->bounds));
     ch_learned_free(registry->learned);
+    object_table_free(registry->objects);
     scopes_free(registry->scopes);
     pthread_cond_destroy(&registry->barrier_passed);
     pthread_mutex_destroy(&registry->barrier_lock);
@@ -527,7 +530,9 @@ static enum ch_err load_rows(struct ch_db *db, void *arg, struct ch_why *why)
         err = registry_load_captures(arg, db, why);
     if (!err)
         err = ch_provider_each(db, load_provider, arg, why);
-    return err ? err : ch_key_each(db, load_key, arg, why);
+    if (!err)
+        err = ch_key_each(db, load_key, arg, why);
+    return err ? err : registry_load_objects(arg, db, why);
 }
 
 enum ch_err ch_registry_load(struct ch_registry *registry, struct ch_store *store,

@@ -5,6 +5,7 @@
 
 #include "net/upstream_pool.h"
 #include "proxy/registry.h"
+#include "object_table.h"
 #include "scope.h"
 
 #include "domain/cidr.h"
@@ -15,6 +16,7 @@
 // Immutable. Kept by exchanges beyond one turn, therefore counted.
 struct provider_record {
     struct scope *scope;
+    struct tenancy *tenancy; // of the registry; outlives the record
     _Atomic int refs;
     bool enabled;
     struct ch_provider_row row;
@@ -92,6 +94,14 @@ const struct ch_price_bound *registry_price_bound(const struct ch_registry *regi
 // Whether bodies are captured of any key or team, and of this key.
 bool registry_captures_any(const struct ch_registry *registry);
 bool registry_captures(const struct key_record *key);
+
+// NULL: owners are not kept.
+struct object_table *registry_objects(const struct ch_registry *registry);
+// Whether what belongs to `owner` is `other`'s too. A key keeps what it made wherever it is moved.
+bool registry_is_owner(enum ch_objects choice, const struct object_owner *owner,
+                       const struct object_owner *other);
+// Whether the provider's account is used by more owners than one.
+bool registry_has_tenants(const struct provider_record *provider);
 
 // Finds by public id and compares the salted hash of `token` in constant time; an unknown id costs
 // the same work. NULL unless both fit. Says nothing about status or expiry. `is_previous_out`: by

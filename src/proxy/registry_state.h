@@ -9,6 +9,14 @@
 
 #define PROVIDERS_MAX 1024 // providers of one installation
 
+// Whether the keys of a provider are of more owners than one. `many` has a bit per enum ch_objects,
+// and never loses one while the process lives.
+struct tenancy {
+    int64_t provider_id;
+    struct object_owner first; // of the keys seen; no attribution: there is none
+    _Atomic unsigned many;
+};
+
 struct key_table;
 
 // The dearest ways to bill, by the address of the price; for one catalogue.
@@ -25,6 +33,10 @@ struct ch_registry {
     _Atomic(struct ch_catalogue *) catalogue;
     _Atomic(struct price_bounds *) bounds; // of that catalogue
     int64_t next_target_id;
+    struct object_table *objects; // NULL: owners are not kept
+    size_t object_limit;
+    struct tenancy tenancies[PROVIDERS_MAX]; // of providers that exist, existed or were named
+    unsigned tenancy_count;
 
     struct scopes *scopes;
     struct scope *all; // the scope of CH_BUDGET_OF_ALL
@@ -57,5 +69,12 @@ enum ch_err registry_load_budgets(struct ch_registry *registry, struct ch_db *db
                                   struct ch_why *why) CH_MUST_USE;
 enum ch_err registry_load_captures(struct ch_registry *registry, struct ch_db *db,
                                    struct ch_why *why) CH_MUST_USE;
+
+// What is known of the provider's tenants; made at the first call. NULL: no room.
+struct tenancy *registry_tenancy(struct ch_registry *registry, int64_t provider_id);
+// The key is about to be in force.
+void registry_note_tenant(struct ch_registry *registry, const struct key_record *key);
+enum ch_err registry_load_objects(struct ch_registry *registry, struct ch_db *db,
+                                  struct ch_why *why) CH_MUST_USE;
 
 #endif

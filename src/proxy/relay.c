@@ -190,8 +190,11 @@ static void choose_observers(struct exchange *x, const char *base)
     x->observes = x->route->usage_form != CH_USAGE_NONE && is_plain && head->status < 300 &&
                   (x->is_sse || starts_with_type(value, CH_SPAN("application/json")));
     x->drops_usage_event = x->drops_usage_event && x->observes && x->is_sse;
-    if (x->observes)
+    if (x->observes) {
         ch_usage_scan_init(&x->usage, x->pl->proxy->usage_plans, x->route->usage_form);
+        x->usage.on_object = objects_learn;
+        x->usage.object_arg = x;
+    }
     if (x->is_sse)
         ch_sse_init(&x->sse);
 }

@@ -44,6 +44,7 @@ struct request_facts {
     int64_t max_output; // 1 + the most tokens asked for; 0: not said
     int64_t choices, prompts;
     bool refers_to_content, has_tools, may_search;
+    bool has_reference; // to what the provider keeps, or an item with an id that may be one
     uint8_t tier_len;
     char tier[16];
 
@@ -198,6 +199,7 @@ struct exchange {
     char user_agent[CH_RECORD_AGENT + 1];
 
     struct ch_capture *capture; // of its bodies; NULL: they are not captured
+    unsigned object_count;      // of `objects`
 
     struct durable_state durable;
 
@@ -217,6 +219,7 @@ struct exchange {
         struct ch_json_scan json; // of the request, as body_is_json and body_is_form say
         struct ch_multipart form;
     };
+    uint64_t objects[CH_RECORD_OBJECTS]; // that the answer named, hashed; the first ones
     struct ch_usage_scan usage;
     struct ch_http1_head head;
     struct ch_http1_head response_head;
@@ -248,11 +251,14 @@ struct client {
     char address[48];
 };
 
+#define REQUEST_PLANS 5 // shapes of bodies that facts.c tells apart
+
 struct ch_proxy {
     struct ch_proxy_options options;
-    struct ch_json_plan *request_plan;  // what every request is asked for
+    struct ch_json_plan *request_plans[REQUEST_PLANS]; // what every request of a shape is asked for
     struct ch_json_plan *estimate_plan; // and beyond it what an estimate needs
     struct ch_json_plan *media_plan;    // and beyond it what media are billed by
+    struct ch_json_plan *reference_plan;
     struct ch_usage_plans *usage_plans;
     unsigned char digest_key[crypto_shorthash_siphashx24_KEYBYTES]; // of remembered keys
     _Atomic bool is_ready;                                          // as /readyz tells it
@@ -319,6 +325,14 @@ void facts_begin_form(struct exchange *x, struct ch_span boundary);
 void facts_take(struct exchange *x, struct ch_span piece); // an error shows in body_failed
 void facts_finish(struct exchange *x);                     // the body is whole and well-formed
 bool facts_are_of_media(const struct exchange *x);         // an image, transcription or speech
+
+// ---- objects.c
+enum ch_err objects_plan_new(struct ch_json_plan **plan_out) CH_MUST_USE;
+// The answer named something that the provider keeps: it belongs to the key. A ch_usage_object_fn.
+void objects_learn(void *arg, struct ch_span id);
+// Of a request that has a reference: false after it has answered the client, because it refers to
+// what is not its key's.
+bool objects_check(struct exchange *x, const struct key_record *key);
 
 // ---- policy.c: those that give a bool return false after they have answered the client
 bool policy_needs_facts(const struct exchange *x, const struct key_record *key);

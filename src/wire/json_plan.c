@@ -101,7 +101,7 @@ static size_t count_nodes(const char *const *paths, size_t count)
     size_t nodes = 1;
     for (size_t i = 0; i < count; i++) {
         nodes++;
-        for (const char *c = paths[i]; *c; c++)
+        for (const char *c = paths[i]; c && *c; c++)
             nodes += *c == '.' || *c == '[';
     }
     return nodes;
@@ -119,7 +119,8 @@ enum ch_err ch_json_plan_new(const char *const *paths, size_t count, struct ch_j
     add_node(plan);
     enum ch_err err = CH_OK;
     for (size_t i = 0; i < count && !err; i++)
-        err = add_path(plan, paths[i], (int16_t)i);
+        if (paths[i])
+            err = add_path(plan, paths[i], (int16_t)i);
     if (err)
         ch_json_plan_free(plan);
     else

@@ -138,6 +138,18 @@ static void read_id(struct ch_usage_scan *scan, const struct reading *r)
     take_name(r, scan->response_id, sizeof scan->response_id);
 }
 
+static void read_object(struct ch_usage_scan *scan, const struct reading *r)
+{
+    if (scan->on_object && is_type(r, CH_JSON_STRING) && !r->value->cut && !r->value->escaped)
+        scan->on_object(scan->object_arg, r->value->raw);
+}
+
+static void read_stored_id(struct ch_usage_scan *scan, const struct reading *r)
+{
+    read_id(scan, r);
+    read_object(scan, r);
+}
+
 static void take_usd(const struct reading *r, int64_t *nano)
 {
     int64_t femto;
@@ -556,6 +568,8 @@ static const read_fn readers[CH_USAGE_MEANINGS] = {
     [CH_MEANS_BYOK] = read_byok,
     [CH_MEANS_MODEL] = read_model,
     [CH_MEANS_ID] = read_id,
+    [CH_MEANS_STORED_ID] = read_stored_id,
+    [CH_MEANS_OBJECT] = read_object,
     [CH_MEANS_TIER] = read_tier,
     [CH_MEANS_TRAFFIC] = read_traffic,
     [CH_MEANS_SPEED] = read_speed,

@@ -62,7 +62,8 @@ static const struct ch_usage_rule chat_rules[] = {
 
 // wire.md §2.2: the object as a plain body, or inside an event.
 #define RESPONSE_OBJECT(p)                                                                         \
-    TEXT(p "id", CH_MEANS_ID), TEXT(p "model", CH_MEANS_MODEL),                                    \
+    TEXT(p "id", CH_MEANS_STORED_ID), TEXT(p "output[].id", CH_MEANS_OBJECT),                      \
+        TEXT(p "output[].container_id", CH_MEANS_OBJECT), TEXT(p "model", CH_MEANS_MODEL),         \
         TEXT(p "service_tier", CH_MEANS_TIER), TEXT(p "status", CH_MEANS_STATUS),                  \
         TEXT(p "error", CH_MEANS_ERROR), TEXT(p "usage", CH_MEANS_USAGE),                          \
         COUNT(p "usage.input_tokens", CH_SLOT_INPUT),                                              \
@@ -86,6 +87,8 @@ static const struct ch_usage_rule responses_rules[] = {
     TEXT("type", CH_MEANS_TYPE),
     RESPONSE_OBJECT(""),
     RESPONSE_OBJECT("response."),
+    TEXT("item.id", CH_MEANS_OBJECT),
+    TEXT("item.container_id", CH_MEANS_OBJECT),
 };
 
 // wire.md §2.3
@@ -118,6 +121,9 @@ static const struct ch_usage_rule anthropic_rules[] = {
     TEXT("model", CH_MEANS_MODEL),
     TEXT("message.id", CH_MEANS_ID),
     TEXT("message.model", CH_MEANS_MODEL),
+    TEXT("container.id", CH_MEANS_OBJECT),
+    TEXT("message.container.id", CH_MEANS_OBJECT),
+    TEXT("delta.container.id", CH_MEANS_OBJECT),
     TEXT("delta.stop_reason", CH_MEANS_FINISH),
     TEXT("usage", CH_MEANS_USAGE), // not message_start's, whose output is a placeholder
     ANTHROPIC_USAGE("usage."),

@@ -3,3 +3,5 @@ target_include_directories(test_proxy_echo PRIVATE ${PROJECT_SOURCE_DIR}/src/pro
 ch_unit_test(proxy capture_queue Threads::Threads)
 ch_unit_test(proxy crowd Threads::Threads)
 target_include_directories(test_proxy_crowd PRIVATE ${PROJECT_SOURCE_DIR}/src/proxy)
+ch_unit_test(proxy object_table Threads::Threads)
+target_include_directories(test_proxy_object_table PRIVATE ${PROJECT_SOURCE_DIR}/src/proxy)

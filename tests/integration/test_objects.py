@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tenants of one account do not reach each other's stored objects (docs/design/007-object-owners.md). In each case A is the
+tenant that made the object, its sibling another key of A's project, B a key of another project."""
+import json
+import threading
+
+import pytest
+
+from harness.client import request
+from harness.samples import CARRIER, compact, response_object, sse
+from harness.upstream import answer, chunked, reply
+from harness.world import World
+
+RESPONSES, CHAT, MESSAGES = "/v1/responses", "/v1/chat/completions", "/v1/messages"
+GEMINI = "/v1beta/models/gemini-2.5-flash:generateContent"
+USAGE = {"input_tokens": 3, "output_tokens": 2, "total_tokens": 5}
+
+
+def tenants(world):
+    for name, project in (("a", "alpha"), ("sibling", "alpha"), ("b", "beta")):
+        world.key(name, "openai", "anthropic", "gemini", options=["--project", project])
+    return world
+
+
+@pytest.fixture(scope="module")
+def account(tmp_path_factory, certificates):
+    """Accounts that two projects share."""
+    world = tenants(World(tmp_path_factory.mktemp("objects"), certificates, providers=("openai", "anthropic", "gemini"), threads=2))
+    yield world
+    assert world.daemon.is_running(), world.daemon.tail()
+    world.close()
+
+
+def post(world, key, target, body, script=None, provider="openai"):
+    for upstream in world.upstreams.values():
+        upstream.forget()
+    world.upstreams[provider].script = script or reply(answer(compact({})))
+    response = world.exchange(request(target, world.keys[key], compact(body), carrier=CARRIER[provider]))
+    return response, sum(len(upstream.requests) for upstream in world.upstreams.values())
+
+
+def ask(world, key, more, **options):
+    """A request to /responses with further members: (status, forwards)."""
+    response, forwards = post(world, key, RESPONSES, {"model": "gpt-5", "input": "Hi", **more}, **options)
+    return response.status, forwards
+
+
+def answered(id_, **extra):
+    return reply(answer(compact({**response_object("gpt-5", USAGE, **extra), "id": id_})))
+
+
+def make(world, id_, key="a"):
+    assert ask(world, key, {}, script=answered(id_)) == (200, 1)
+
+
+ALLOWED, DENIED = (200, 1), (404, 0)
+
+
+def test_another_tenants_response_is_not_there(account):
+    """404 in the provider's words, nothing forwarded, one row that says so; the tenant's own keys go on."""
+    make(account, "resp_own")
+    response, forwards = post(account, "b", RESPONSES, {"model": "gpt-5", "input": "Hi", "previous_response_id": "resp_own"})
+    assert (response.status, response.error, forwards) == (404, "object_not_found", 0)
+    assert json.loads(response.body)["error"]["message"] == "Previous response with id 'resp_own' not found."
+    assert ask(account, "a", {"previous_response_id": "resp_own"}) == ALLOWED
+    assert ask(account, "sibling", {"previous_response_id": "resp_own"}) == ALLOWED
+    assert "object_not_found" in [row["rule"] for row in account.usage("--key", "b", "--denied")]
+
+
+def test_an_id_that_nobody_made_is_not_there(account):
+    for more in ({"previous_response_id": "resp_never"}, {"conversation": "conv_1"}, {"conversation": {"id": "conv_1"}},
+                 {"prompt": {"id": "pmpt_1"}}, {"previous_response_id": 7}, {"previous_response_id": "r" * 600},
+                 {"tools": [{"type": "file_search", "vector_store_ids": ["vs_1"]}]},
+                 {"tools": [{"type": "code_interpreter", "container": "cntr_1"}]},
+                 {"tools": [{"type": "code_interpreter", "container": {"type": "auto", "file_ids": ["file_1"]}}]},
+                 {"input": [{"role": "user", "content": [{"type": "input_file", "file_id": "file_1"}]}]},
+                 {"input": [{"type": "item_reference", "id": "msg_never"}]}, {"input": [{"id": "msg_never"}]},
+                 {"input": [{"id": "msg_never", "type": "item_reference"}, {"role": "user", "content": "Hi"}]}):
+        assert ask(account, "a", more) == DENIED, more
+
+
+def test_what_is_no_reference_passes(account):
+    for more in ({"previous_response_id": None, "conversation": None}, {"prompt": None},
+                 {"input": [{"type": "message", "id": "msg_mine", "role": "assistant", "content": "Hi"}]},
+                 {"input": [{"role": "user", "content": "file_id previous_response_id"}]},
+                 {"tools": [{"type": "code_interpreter", "container": {"type": "auto"}}]},
+                 {"metadata": {"previous_response_id": "resp_never"}}):
+        assert ask(account, "b", more) == ALLOWED, more
+
+
+@pytest.mark.parametrize("body", [rb'{"model":"m","input":"","previous_response\u005fid":"resp_esc"}',
+                                  rb'{"model":"m","input":"","previous_response_id":"resp\u005fesc"}',
+                                  b'{"model":"m","input":"","previous_response_id":"resp_b","previous_response_id":"resp_esc"}'])
+def test_spelling_does_not_help(account, body):
+    make(account, "resp_esc")
+    make(account, "resp_b", "b")
+    account.upstreams["openai"].forget()
+    response = account.exchange(request(RESPONSES, account.keys["b"], body))
+    assert (response.status, len(account.upstreams["openai"].requests)) == (404, 0)
+    lax = body.replace(b"previous", b"Previous").replace(rb"\u005f", b"_")
+    assert account.exchange(request(RESPONSES, account.keys["b"], lax)).status in (400, 404)
+    assert not account.upstreams["openai"].requests
+
+
+def test_items_and_containers_are_learned(account):
+    output = [{"type": "reasoning", "id": "rs_1", "summary": []},
+              {"type": "code_interpreter_call", "id": "ci_1", "container_id": "cntr_own", "status": "completed"}]
+    assert ask(account, "a", {}, script=answered("resp_items", output=output)) == ALLOWED
+    for more in ({"input": [{"type": "item_reference", "id": "rs_1"}]}, {"input": [{"type": "reasoning", "id": "rs_1", "summary": []}]},
+                 {"tools": [{"type": "code_interpreter", "container": "cntr_own"}]}):
+        assert ask(account, "sibling", more) == ALLOWED, more
+        assert ask(account, "b", more) == DENIED, more
+
+
+def test_streamed_ids_are_learned_before_the_client_has_them(account):
+    """Also of a stream that never comes to its end."""
+    first = sse({"type": "response.created", "response": {"id": "resp_stream", "status": "in_progress", "output": []}}, "response.created")
+    item = sse({"type": "response.output_item.done", "item": {"type": "message", "id": "msg_stream"}}, "response.output_item.done")
+    whole = chunked([first, item, sse({"type": "response.completed", "response": {**response_object("gpt-5", USAGE), "id": "resp_stream"}})])
+    cut = len(whole) - 200
+    is_read = threading.Event()
+
+    def stop_short(connection, _):
+        connection.send(whole[:cut])
+        is_read.wait(10)
+        connection.close()
+
+    upstream = account.upstreams["openai"]
+    upstream.script = stop_short
+    with account.connect() as client:
+        client.send(request(RESPONSES, account.keys["a"], compact({"model": "gpt-5", "input": "Hi", "stream": True})))
+        client.take_until(b"msg_stream")
+        assert ask(account, "a", {"previous_response_id": "resp_stream"}) == ALLOWED
+        assert ask(account, "b", {"previous_response_id": "resp_stream"}) == DENIED
+        assert ask(account, "b", {"input": [{"id": "msg_stream"}]}) == DENIED
+        assert ask(account, "a", {"input": [{"id": "msg_stream"}]}) == ALLOWED
+        is_read.set()
+
+
+def test_chat_completions(account):
+    def chat(key, message):
+        response, forwards = post(account, key, CHAT, {"model": "gpt-4o", "messages": [message]})
+        return response.status, forwards
+
+    assert chat("a", {"role": "user", "content": [{"type": "file", "file": {"file_id": "file-1"}}]}) == DENIED
+    assert chat("a", {"role": "user", "content": [{"type": "file", "file": {"file_data": "data:,x"}}]}) == ALLOWED
+
+
+def test_messages(account):
+    def message(key, more, script=None):
+        body = {"model": "claude-sonnet-4-5", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}], **more}
+        return post(account, key, MESSAGES, body, script, "anthropic")
+
+    made = {"id": "msg_1", "type": "message", "container": {"id": "container_1"}, "usage": {"input_tokens": 1, "output_tokens": 1}}
+    assert message("a", {}, reply(answer(compact(made))))[1] == 1
+    for container in ("container_1", {"id": "container_1"}, {"id": "container_1", "skills": [{"type": "anthropic", "skill_id": "pptx"}]}):
+        assert message("a", {"container": container})[0].status == 200
+        refused, forwards = message("b", {"container": container})
+        assert (refused.status, forwards, json.loads(refused.body)["error"]["type"]) == (404, 0, "not_found_error")
+    for part in ({"type": "document", "source": {"type": "file", "file_id": "file_1"}}, {"type": "container_upload", "file_id": "file_1"},
+                 {"type": "tool_result", "content": [{"type": "image", "source": {"type": "file", "file_id": "file_1"}}]}):
+        refused, forwards = message("a", {"messages": [{"role": "user", "content": [part]}]})
+        assert (refused.status, forwards) == (404, 0), part
+
+
+def test_gemini(account):
+    def generate(more):
+        response, forwards = post(account, "a", GEMINI, {"contents": [{"parts": [{"text": "Hi"}]}], **more}, provider="gemini")
+        return response.status, forwards
+
+    own = "https://generativelanguage.googleapis.com/v1beta/files/abc"
+    for uri in (own, own.upper().replace("HTTPS", "https"), "files/abc", "gs://bucket/object", "https://Googleapis.com./files/abc",
+                "https://x@generativelanguage.googleapis.com/files/abc", "https://generativelanguage.googleapis.com:443/files/abc"):
+        for part in ({"fileData": {"fileUri": uri}}, {"file_data": {"file_uri": uri}}):
+            assert generate({"contents": [{"parts": [part]}]}) == DENIED, part
+            assert generate({"contents": {"parts": part}}) == DENIED, part
+            assert generate({"systemInstruction": {"parts": [part]}}) == DENIED, part
+    assert generate({"contents": [{"parts": [{"fileData": {"fileUri": "https://www.youtube.com/watch?v=1"}}]}]}) == ALLOWED
+    assert generate({"cachedContent": "cachedContents/1"}) == generate({"cached_content": "cachedContents/1"}) == DENIED
+    assert generate({"tools": [{"fileSearch": {"fileSearchStoreNames": ["fileSearchStores/1"]}}]}) == DENIED
+
+
+def test_owners_outlive_the_process(account):
+    """After a restart, and after a kill as soon as the answer was there."""
+    make(account, "resp_before")
+    account.restart()
+    assert ask(account, "a", {"previous_response_id": "resp_before"}) == ALLOWED
+    assert ask(account, "b", {"previous_response_id": "resp_before"}) == DENIED
+    make(account, "resp_killed")
+    account.kill()
+    account.start()
+    assert ask(account, "sibling", {"previous_response_id": "resp_killed"}) == ALLOWED
+    assert ask(account, "b", {"previous_response_id": "resp_killed"}) == DENIED
+
+
+def test_the_operator_chooses_the_owner(account):
+    make(account, "resp_choice")
+
+    def seen_by(*keys):
+        return [ask(account, key, {"previous_response_id": "resp_choice"})[0] for key in keys]
+
+    for choice, statuses in (("key", [200, 404, 404]), ("team", [200, 200, 200]), ("shared", [200, 200, 200]), ("project", [200, 200, 404])):
+        account.cli("provider", "update", "openai", "--objects", choice)
+        assert json.loads(account.cli("provider", "show", "openai", "-o", "json").stdout)["objects"] == choice
+        assert seen_by("a", "sibling", "b") == statuses, choice
+        unknown = (200, 1) if choice in ("team", "shared") else (404, 0)
+        assert ask(account, "a", {"previous_response_id": "resp_never"}) == unknown, choice
+    assert account.cli("provider", "update", "openai", "--objects", "all", check=False).returncode == 2
+
+
+def test_an_account_of_one_tenant_is_left_alone(make_world):
+    """What was made beside the gateway passes while there is nobody to take it from; two keys without a name are two tenants."""
+    world = make_world(providers=("openai",), threads=1)
+    world.cli("key", "create", "only", "--provider", "openai")
+    world.keys["only"] = world.cli("key", "create", "one", "--provider", "openai", "--project", "p").stdout.strip()
+    world.cli("key", "revoke", "only", "--yes")
+    world.restart()
+    assert ask(world, "only", {"previous_response_id": "resp_old"}) == ALLOWED
+    make(world, "resp_new", "only")
+    world.key("other", "openai", options=["--project", "q"])
+    assert ask(world, "only", {"previous_response_id": "resp_old"}) == DENIED
+    assert ask(world, "only", {"previous_response_id": "resp_new"}) == ALLOWED
+    assert ask(world, "other", {"previous_response_id": "resp_new"}) == DENIED
