@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: Apache-2.0
 -- Whose the objects are that a provider keeps for its account (responses, items, containers):
--- docs/design/007-object-owners.md.
+-- docs/design/008-object-owners.md.
 
 -- Among whom they are shared.
 ALTER TABLE providers ADD COLUMN objects TEXT NOT NULL DEFAULT 'project'

@@ -3,7 +3,7 @@
 //
 // An object is known by a keyed 64-bit hash of provider and id (proxy/object_table.h makes it), so
 // that no id stands in the database. The first owner stays the owner until the object is
-// forgotten. docs/design/007-object-owners.md has the reasons.
+// forgotten. docs/design/008-object-owners.md has the reasons.
 #ifndef CH_STORE_OBJECT_STORE_H
 #define CH_STORE_OBJECT_STORE_H
 

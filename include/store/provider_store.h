@@ -29,7 +29,7 @@ struct ch_unknown_model_rule {
 };
 
 // Among whom the objects are shared that the provider keeps for its account (responses, items,
-// files …): docs/design/007-object-owners.md.
+// files …): docs/design/008-object-owners.md.
 enum ch_objects {
     CH_OBJECTS_PROJECT, // the keys of a project; without one, of a team; without both, the key
                         // alone

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Objects that the provider keeps for its account: learned from answers, and looked up where a
-// request refers to one (security.md T29, docs/design/007-object-owners.md).
+// request refers to one (security.md T29, docs/design/008-object-owners.md).
 #include "shared.h"
 
 #include <ctype.h>

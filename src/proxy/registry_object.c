@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Whose the objects are that providers keep, and whether an account has more owners than one:
-// docs/design/007-object-owners.md.
+// docs/design/008-object-owners.md.
 #include "registry_state.h"
 
 #include "base/clock.h"

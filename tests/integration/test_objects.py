@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tenants of one account do not reach each other's stored objects (docs/design/007-object-owners.md). In each case A is the
+"""Tenants of one account do not reach each other's stored objects (docs/design/008-object-owners.md). In each case A is the
 tenant that made the object, its sibling another key of A's project, B a key of another project."""
 import json
 import threading
