@@ -59,6 +59,8 @@ http {{
 HAPROXY = """
 global
     log stdout format raw local0
+    # A thread that finds another one writing its log line drops its own rather than wait: with one, no line is missing.
+    nbthread 1
     maxconn 500
 defaults
     mode http
