@@ -6,6 +6,8 @@
 
 #include "base/log.h"
 
+#include "../sanitizer.h"
+
 #include <fcntl.h>
 #include <sodium.h>
 #include <sqlite3.h>
@@ -360,7 +362,7 @@ static void flip_int(sqlite3 *shell, const char *table, const char *column, cons
                      int64_t key, int64_t value, find_fn find)
 {
     bool is_id = strcmp(column, id) == 0;
-    for (unsigned bit = 0; bit < 64; bit++) {
+    for (unsigned bit = 0; bit < 64; bit += CH_TSAN_SHARE) {
         int64_t flipped = (int64_t)((uint64_t)value ^ UINT64_C(1) << bit);
         if (!write_int(shell, table, column, id, flipped, key))
             continue;
@@ -398,7 +400,7 @@ static void flip_bytes(sqlite3 *shell, const char *table, const char *column, co
     memcpy(bytes, value, (size_t)size);
     int step = size > LONG_VALUE ? LONG_STEP : 1;
     for (int at = step > 1 ? (int)(key % step) : 0; at < size; at += step)
-        for (unsigned bit = 0; bit < 8; bit++) {
+        for (unsigned bit = 0; bit < 8; bit += CH_TSAN_SHARE) {
             bytes[at] = (char)(bytes[at] ^ (char)(1u << bit));
             write_bytes(shell, table, column, id, key, bytes, size, is_text);
             find(key);
