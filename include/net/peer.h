@@ -38,8 +38,9 @@ struct ch_peer_handler {
     // Output fell below CH_PEER_WRITE_LOW after it had been above CH_PEER_WRITE_HIGH, or ran empty
     // after having been blocked.
     void (*on_writable)(void *arg);
-    // Nothing more will come. After CH_PEER_EOF the peer can still be written; after the others it
-    // is dead. The handler closes the peer (after CH_PEER_CLOSED it is closed already).
+    // Nothing more will come. After CH_PEER_EOF the peer can still be written; after
+    // CH_PEER_TIMEOUT it is paused, and goes on with ch_peer_resume and a new deadline; after the
+    // others it is dead. The handler closes the peer (after CH_PEER_CLOSED it is closed already).
     void (*on_end)(void *arg, enum ch_peer_end end);
 };
 

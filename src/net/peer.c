@@ -146,6 +146,8 @@ CH_COLD static void end_now(struct ch_peer *peer, enum ch_peer_end end)
     if (peer->wants_close) {
         ch_peer_close(peer);
         end = CH_PEER_CLOSED;
+    } else if (end == CH_PEER_TIMEOUT) {
+        ch_peer_pause(peer);
     } else if (end != CH_PEER_EOF) {
         event_del(peer->read_event);
     }

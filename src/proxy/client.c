@@ -328,6 +328,7 @@ static void on_client_timeout(struct client *c)
         close_politely(c); // what crosses the end on its way is thrown away, not reset
     } else if (c->state == REQUEST_HEAD && ch_peer_pending(&c->peer)) {
         set_deadline(c, config_of(c)->timeouts.idle); // still reading its last answer: not idle yet
+        ch_peer_resume(&c->peer);
     } else if (c->state == REQUEST_HEAD && !c->has_partial_head) {
         drop(c); // idle between requests: closing says enough
     } else if (c->state == REQUEST_HEAD) {

@@ -223,6 +223,33 @@ static void deadline_ends_with_timeout(void **state)
     assert_int_equal(f->last_end, CH_PEER_TIMEOUT);
 }
 
+static void stop_when_read(struct fixture *f)
+{
+    if (f->total)
+        ch_loop_stop(f->loop);
+}
+
+static void keep_waiting(void *arg, enum ch_peer_end end)
+{
+    struct fixture *f = arg;
+    f->ends++;
+    assert_int_equal(end, CH_PEER_TIMEOUT);
+    ch_peer_resume(&f->peer);
+    assert_int_equal(write(f->other, "late", 4), 4);
+}
+
+static void what_timed_out_may_go_on(void **state)
+{
+    struct fixture *f = *state;
+    static const struct ch_peer_handler patient = {on_ready, on_bytes, on_writable, keep_waiting};
+    f->peer.handler = &patient;
+    f->on_tick = stop_when_read;
+    ch_peer_set_deadline(&f->peer, ch_clock_mono_ns() + 50 * CH_NS_PER_MS);
+    ch_loop_run(f->loop);
+    assert_int_equal(f->ends, 1);
+    assert_int_equal(f->total, 4);
+}
+
 static void close_when_eof(struct fixture *f)
 {
     char buf[256];
@@ -380,6 +407,7 @@ int main(void)
         TEST(a_close_sends_what_waited_first),
         TEST(a_slow_reader_blocks_and_frees_the_writer),
         TEST(deadline_ends_with_timeout),
+        TEST(what_timed_out_may_go_on),
         TEST(closing_after_write_loses_nothing),
         TEST(a_paused_peer_reads_nothing),
         TEST(a_long_write_to_a_dead_peer_fails_at_once),
