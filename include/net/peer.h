@@ -66,7 +66,7 @@ struct ch_peer {
     enum ch_peer_end end;
     uint8_t phase;
     bool is_paused, is_full, is_blocked, is_replaying, saw_eof, wants_close, end_is_noted;
-    bool yields, is_behind, is_posted;
+    bool yields, is_behind, is_posted, is_broken;
 };
 
 // Takes `fd` (non-blocking, connected or connecting) and `tls` (NULL: plain; already set to accept

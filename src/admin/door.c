@@ -79,8 +79,13 @@ struct ch_door_address ch_door_address_of(const struct sockaddr_storage *peer)
     struct ch_door_address address = {{0}};
     if (peer->ss_family == AF_INET)
         memcpy(address.bytes, &((const struct sockaddr_in *)peer)->sin_addr, 4);
-    else if (peer->ss_family == AF_INET6)
-        memcpy(address.bytes + 4, &((const struct sockaddr_in6 *)peer)->sin6_addr, 8);
+    else if (peer->ss_family == AF_INET6) {
+        const struct in6_addr *v6 = &((const struct sockaddr_in6 *)peer)->sin6_addr;
+        if (IN6_IS_ADDR_V4MAPPED(v6)) // a passed socket may serve both
+            memcpy(address.bytes, v6->s6_addr + 12, 4);
+        else
+            memcpy(address.bytes + 4, v6, 8);
+    }
     return address;
 }
 

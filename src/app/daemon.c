@@ -459,16 +459,19 @@ static void abort_lane(void *arg)
     ch_loop_stop(lane->loop);
 }
 
-static void tell_lanes(struct daemon *d, ch_loop_fn fn)
+// Returns how many will hear of it.
+static unsigned tell_lanes(struct daemon *d, ch_loop_fn fn)
 {
-    for (unsigned i = 0; i < d->lane_count; i++)
-        if (d->lanes[i].is_running && ch_loop_post(d->lanes[i].loop, fn, &d->lanes[i]) != CH_OK)
+    unsigned told = 0;
+    for (unsigned i = 0; i < d->lane_count; i++) {
+        if (!d->lanes[i].is_running)
+            continue;
+        if (ch_loop_post(d->lanes[i].loop, fn, &d->lanes[i]) == CH_OK)
+            told++;
+        else
             ch_loop_stop(d->lanes[i].loop); // its letterbox is full: it ends without manners
-}
-
-static bool all_lanes(const struct daemon *d, const _Atomic unsigned *steps)
-{
-    return atomic_load_explicit(steps, memory_order_acquire) == d->lane_count;
+    }
+    return told;
 }
 
 // Exchanges may finish and their answers reach the client; what is still running at the deadline is
@@ -478,11 +481,11 @@ static void drain(struct daemon *d)
 {
     int64_t shutdown_ms = d->settings->config.timeouts.shutdown;
     int64_t deadline_ns = ch_clock_mono_ns() + shutdown_ms * CH_NS_PER_MS;
-    tell_lanes(d, close_lane);
-    while (!all_lanes(d, &d->lanes_closed) && ch_clock_mono_ns() < deadline_ns)
+    unsigned told = tell_lanes(d, close_lane);
+    while (atomic_load(&d->lanes_closed) < told && ch_clock_mono_ns() < deadline_ns)
         usleep(DRAIN_POLL_MS * 1000);
-    tell_lanes(d, drain_lane);
-    while ((!all_lanes(d, &d->lanes_draining) || ch_proxy_client_count(d->proxy) > 0) &&
+    told = tell_lanes(d, drain_lane);
+    while ((atomic_load(&d->lanes_draining) < told || ch_proxy_client_count(d->proxy) > 0) &&
            ch_clock_mono_ns() < deadline_ns)
         usleep(DRAIN_POLL_MS * 1000);
     tell_lanes(d, abort_lane);

@@ -79,6 +79,14 @@ static void on_loop_wake(evutil_socket_t fd, short what, void *arg)
     ch_buf_fini(&letters);
 }
 
+static void on_turn_over(evutil_socket_t fd, short what, void *arg)
+{
+    struct ch_loop *loop = arg;
+    (void)fd;
+    (void)what;
+    event_base_loopbreak(loop->base);
+}
+
 static void on_loop_tick(evutil_socket_t fd, short what, void *arg)
 {
     struct ch_loop *loop = arg;
@@ -104,9 +112,10 @@ static enum ch_err open_events(struct ch_loop *loop)
     loop->wake_event =
         event_new(loop->base, loop->wake_fd, EV_READ | EV_PERSIST, on_loop_wake, loop);
     loop->tick_event = event_new(loop->base, -1, EV_PERSIST, on_loop_tick, loop);
+    loop->turn_event = event_new(loop->base, -1, 0, on_turn_over, loop);
     struct timeval tick = {.tv_usec = TICK_MS * 1000};
-    if (!loop->wake_event || !loop->tick_event || event_add(loop->wake_event, NULL) ||
-        event_add(loop->tick_event, &tick))
+    if (!loop->wake_event || !loop->tick_event || !loop->turn_event ||
+        event_add(loop->wake_event, NULL) || event_add(loop->tick_event, &tick))
         return CH_ERR_NOMEM;
     return CH_OK;
 }
@@ -141,6 +150,8 @@ void ch_loop_free(struct ch_loop *loop)
         event_free(loop->wake_event);
     if (loop->tick_event)
         event_free(loop->tick_event);
+    if (loop->turn_event)
+        event_free(loop->turn_event);
     if (loop->base)
         event_base_free(loop->base);
     if (loop->wake_fd >= 0)
@@ -158,6 +169,7 @@ void ch_loop_run(struct ch_loop *loop)
         event_base_loop(loop->base, EVLOOP_ONCE);
         end_turn(loop);
         loop->now_ns = 0;
+        loop->turn_ends = false;
     }
 }
 

@@ -37,6 +37,12 @@ struct ch_loop {
     int wake_fd;                  // eventfd
     struct event *wake_event;
 
+    // A pass of libevent goes on while a peer that stands behind waits for the others. Made active
+    // by the first of them to be served, this ends the turn when the pass is over.
+    struct event *turn_event;
+    bool turn_ends;
+    unsigned behind_count; // peers that stand behind
+
     struct event *tick_event; // deadlines, every 100 ms
     struct ch_peer *peers;    // the sweep list
     _Atomic int64_t peer_count;

@@ -123,6 +123,8 @@ void ch_peer_close(struct ch_peer *peer)
         return;
     if (peer->is_posted)
         ch_outbox_flush(peer->loop);
+    peer->loop->behind_count -= peer->is_behind;
+    peer->is_behind = false;
     sweep_list_remove(peer);
     event_free(peer->read_event);
     if (peer->write_event)
@@ -280,6 +282,8 @@ static enum read_result read_fresh(struct ch_peer *peer)
         return result;
     if (got > loop->scratch_dirty)
         loop->scratch_dirty = got;
+    if (got > CH_OUTBOX_POST_MAX)
+        ch_outbox_flush(loop); // what is posted does not wait for much work
     size_t left = deliver(peer, (struct ch_span){loop->scratch, got});
     if (left == SIZE_MAX || left == 0)
         return READ_SOME;
@@ -344,8 +348,10 @@ static void read_once(struct ch_peer *peer)
         return;
     switch (result) {
     case READ_SOME:
-        if (!peer->is_paused && !peer->is_full && tls_has_more(peer))
+        if (!peer->is_paused && !peer->is_full && tls_has_more(peer)) {
             event_active(peer->read_event, EV_READ, 0);
+            event_base_loopbreak(peer->loop->base); // or the turn would last as long as this
+        }
         return;
     case READ_NOTHING:
         return;
@@ -386,6 +392,7 @@ static void become_ready(struct ch_peer *peer)
 
 static void handshake(struct ch_peer *peer)
 {
+    ch_outbox_flush(peer->loop); // what is posted does not wait for much work
     ERR_clear_error();
     int done = SSL_do_handshake(peer->tls);
     if (done == 1) {
@@ -441,6 +448,10 @@ static void on_peer_readable(evutil_socket_t fd, short what, void *arg)
     (void)what;
     struct ch_loop *loop = peer->loop;
     bool was_behind = peer->is_behind;
+    if (loop->behind_count && !loop->turn_ends) {
+        loop->turn_ends = true;
+        event_active(loop->turn_event, 0, 0);
+    }
     take_turn(peer);
     bool yields = peer->yields && peer->fd >= 0;
     if (yields) {
@@ -461,8 +472,10 @@ void ch_peer_stand_behind(struct ch_peer *peer, bool is_behind)
 {
     // Refused while the event waits for its turn already: it goes on as before.
     if (peer->fd >= 0 && peer->is_behind != is_behind &&
-        event_priority_set(peer->read_event, is_behind ? CH_LOOP_BEHIND : CH_LOOP_NORMAL) == 0)
+        event_priority_set(peer->read_event, is_behind ? CH_LOOP_BEHIND : CH_LOOP_NORMAL) == 0) {
         peer->is_behind = is_behind;
+        peer->loop->behind_count += is_behind ? 1 : -1u;
+    }
 }
 
 void ch_peer_pause(struct ch_peer *peer)
@@ -588,20 +601,29 @@ static enum ch_err keep_rest(struct ch_peer *peer, const struct iovec *parts, in
     return want_write(peer);
 }
 
+// Bytes are missing from here on: none of what follows may go out, and no end look like a good one.
+CH_COLD static void break_off(struct ch_peer *peer)
+{
+    peer->is_broken = true;
+    note_end(peer, CH_PEER_RESET);
+}
+
 void ch_peer_send(struct ch_peer *peer, const struct iovec *parts, int count)
 {
     size_t sent = 0;
+    if (peer->is_broken)
+        return;
     if (ch_peer_pending(peer) == 0 && peer->phase == OPEN) {
         ssize_t taken = send_parts(peer, parts, count);
         if (taken < 0) {
-            note_end(peer, CH_PEER_RESET);
+            break_off(peer);
             return;
         }
         sent = (size_t)taken;
         peer->progress_ns = ch_loop_now_ns(peer->loop);
     }
     if (sent < parts_size(parts, count) && keep_rest(peer, parts, count, sent))
-        note_end(peer, CH_PEER_RESET);
+        break_off(peer);
 }
 
 enum ch_err ch_peer_write(struct ch_peer *peer, const struct iovec *parts, int count)
@@ -705,7 +727,12 @@ static void close_when_flushed(void *arg)
 {
     struct ch_peer *peer = arg;
     peer->end_is_noted = false;
-    if (peer->fd >= 0 && ch_peer_pending(peer) == 0)
+    if (peer->fd < 0)
+        return;
+    if (peer->is_broken) {
+        ch_peer_reset(peer);
+        end_now(peer, CH_PEER_RESET);
+    } else if (ch_peer_pending(peer) == 0)
         start_lingering(peer);
 }
 

@@ -494,7 +494,8 @@ static bool may_idle(const struct ch_upstream *upstream)
     const struct ch_peer *peer = &upstream->peer;
     return upstream->is_ready && ch_peer_is_open(peer) && !peer->saw_eof && !peer->end_is_noted &&
            upstream->settings_version == upstream->pool->settings_version && peer->in.len == 0 &&
-           ch_peer_pending(peer) == 0 && !is_full(upstream->pool, upstream->target_id);
+           ch_peer_pending(peer) == 0 && !peer->is_posted &&
+           !is_full(upstream->pool, upstream->target_id);
 }
 
 void ch_upstream_release(struct ch_upstream *upstream, bool is_clean)

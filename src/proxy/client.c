@@ -326,7 +326,7 @@ static void on_client_timeout(struct client *c)
 {
     if (c->state == REQUEST_HEAD && !c->has_partial_head && c->pl->is_draining) {
         close_politely(c); // what crosses the end on its way is thrown away, not reset
-    } else if (c->state == REQUEST_HEAD && ch_peer_pending(&c->peer)) {
+    } else if (c->state == REQUEST_HEAD && !c->has_partial_head && ch_peer_pending(&c->peer)) {
         set_deadline(c, config_of(c)->timeouts.idle); // still reading its last answer: not idle yet
         ch_peer_resume(&c->peer);
     } else if (c->state == REQUEST_HEAD && !c->has_partial_head) {

@@ -72,7 +72,9 @@ static void fail(struct ch_journal_sync *sync, int error)
     for (unsigned i = 0; i < sync->loops; i++)
         sync->listeners[i].is_owed |= sync->listeners[i].wishes;
     sync->is_wished = false;
+    pthread_mutex_unlock(&sync->lock); // the log may be slow
     CH_LOG(CH_LOG_ERROR, "journal_sync_failed", ch_log_text("err", strerror(error)));
+    pthread_mutex_lock(&sync->lock);
 }
 
 // Telling takes the loop's own lock, so ours is let go of; a listener stays where it is.

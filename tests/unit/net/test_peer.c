@@ -394,6 +394,74 @@ static void a_peer_behind_waits_for_the_other(void **state)
     assert_string_equal(order, "bbbaaa");
 }
 
+// A peer that is fed again in each of its callbacks, and in the first of them writes to another.
+struct feed {
+    struct ch_peer peer, answered, behind;
+    int fed, reader, calls, arrived_at;
+};
+
+static size_t eat(void *arg, struct ch_span bytes)
+{
+    struct feed *feed = arg;
+    struct iovec part = {(void *)(uintptr_t) "x", 1};
+    char byte;
+    if (feed->calls++ == 0)
+        assert_int_equal(ch_peer_write(&feed->answered, &part, 1), CH_OK);
+    if (feed->arrived_at == 0 && recv(feed->reader, &byte, 1, MSG_DONTWAIT) == 1)
+        feed->arrived_at = feed->calls;
+    if (feed->calls < 100)
+        assert_int_equal(write(feed->fed, "x", 1), 1);
+    return bytes.len;
+}
+
+static size_t eat_last(void *arg, struct ch_span bytes)
+{
+    struct feed *feed = arg;
+    assert_int_equal(feed->calls, 100);
+    ch_loop_stop(feed->behind.loop);
+    return bytes.len;
+}
+
+static void never_ends(void *arg, enum ch_peer_end end)
+{
+    (void)arg;
+    (void)end;
+    fail();
+}
+
+static int open_pair(struct fixture *f, struct ch_peer *peer, const struct ch_peer_handler *of,
+                     void *arg)
+{
+    int fds[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds), 0);
+    assert_int_equal(ch_peer_open(peer, f->loop, fds[0], NULL, false, of, arg), CH_OK);
+    return fds[1];
+}
+
+// The one behind stays ready for as long as there is other work; what is written leaves all the
+// same.
+static void a_turn_ends_while_one_stands_behind(void **state)
+{
+    static const struct ch_peer_handler eating = {on_ready, eat, on_writable, never_ends},
+                                        last = {on_ready, eat_last, on_writable, never_ends};
+    struct fixture *f = *state;
+    struct feed feed = {0};
+    feed.fed = open_pair(f, &feed.peer, &eating, &feed);
+    feed.reader = open_pair(f, &feed.answered, &eating, &feed);
+    int behind = open_pair(f, &feed.behind, &last, &feed);
+    ch_peer_stand_behind(&feed.behind, true);
+    assert_int_equal(write(behind, "x", 1), 1);
+    assert_int_equal(write(feed.fed, "x", 1), 1);
+    ch_loop_run(f->loop);
+    assert_in_range(feed.arrived_at, 2, 3);
+    ch_peer_close(&feed.peer);
+    ch_peer_close(&feed.answered);
+    ch_peer_close(&feed.behind);
+    close(feed.fed);
+    close(feed.reader);
+    close(behind);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -414,6 +482,7 @@ int main(void)
         TEST(writing_to_a_dead_peer_ends_it),
         TEST(yielding_peers_take_turns),
         TEST(a_peer_behind_waits_for_the_other),
+        TEST(a_turn_ends_while_one_stands_behind),
     };
     if (ch_net_process_init(&why) != CH_OK)
         return 1;
