@@ -56,6 +56,9 @@ enum ch_err ch_buf_append(struct ch_buf *buf, const void *bytes, size_t size) CH
 enum ch_err ch_buf_append_span(struct ch_buf *buf, struct ch_span text) CH_MUST_USE;
 enum ch_err ch_buf_append_format(struct ch_buf *buf, const char *format, ...)
     CH_PRINTF(2, 3) CH_MUST_USE;
+// The value's decimal digits, which stand somewhere in `digits`.
+#define CH_UINT_DIGITS 20
+struct ch_span ch_uint_digits(uint64_t value, char digits[CH_UINT_DIGITS]);
 enum ch_err ch_buf_append_uint(struct ch_buf *buf, uint64_t value) CH_MUST_USE; // decimal digits
 // Appends `text` as the inside of a JSON string: quotes, backslashes and controls escaped, bytes
 // that are not UTF-8 replaced by U+FFFD.

@@ -133,14 +133,19 @@ enum ch_err ch_buf_append_format(struct ch_buf *buf, const char *format, ...)
     }
 }
 
-enum ch_err ch_buf_append_uint(struct ch_buf *buf, uint64_t value)
+struct ch_span ch_uint_digits(uint64_t value, char digits[CH_UINT_DIGITS])
 {
-    char digits[20]; // of UINT64_MAX
-    size_t at = sizeof digits;
+    size_t at = CH_UINT_DIGITS;
     do
         digits[--at] = (char)('0' + value % 10);
     while (value /= 10);
-    return ch_buf_append(buf, digits + at, sizeof digits - at);
+    return (struct ch_span){digits + at, CH_UINT_DIGITS - at};
+}
+
+enum ch_err ch_buf_append_uint(struct ch_buf *buf, uint64_t value)
+{
+    char digits[CH_UINT_DIGITS];
+    return ch_buf_append_span(buf, ch_uint_digits(value, digits));
 }
 
 // The length of the UTF-8 sequence at the front of `text` (RFC 3629), 0 when it is not one.

@@ -443,30 +443,39 @@ static const struct rate_fields anthropic_rate_fields[] = {
                     "anthropic-ratelimit-tokens-reset", ""),
 };
 
+// Three lines of a kind; the longest name has 38 characters.
+#define RATE_LINES 256
+
+static char *put(char *at, struct ch_span text)
+{
+    memcpy(at, text.ptr, text.len);
+    return at + text.len;
+}
+
+static char *put_uint(char *at, int64_t value)
+{
+    char digits[CH_UINT_DIGITS];
+    return put(at, ch_uint_digits((uint64_t)value, digits));
+}
+
 // By hand: each answer of a key with limits carries six such lines.
-static enum ch_err append_rate_field(enum ch_dialect dialect, enum ch_rate_kind kind,
-                                     const struct ch_rate_view *view, struct ch_buf *out)
+static char *put_rate_lines(char *at, enum ch_dialect dialect, enum ch_rate_kind kind,
+                            const struct ch_rate_view *view)
 {
     bool is_openai = dialect == CH_DIALECT_OPENAI;
     const struct rate_fields *fields =
         is_openai ? &openai_rate_fields[kind] : &anthropic_rate_fields[kind];
-    enum ch_err err = ch_buf_append_span(out, fields->limit);
-    if (!err)
-        err = ch_buf_append_uint(out, (uint64_t)view->limit);
-    if (!err)
-        err = ch_buf_append_span(out, fields->remaining);
-    if (!err)
-        err = ch_buf_append_uint(out, (uint64_t)view->remaining);
-    if (!err)
-        err = ch_buf_append_span(out, fields->reset);
-    if (!err && is_openai) {
-        err = ch_buf_append_uint(out, (uint64_t)view->reset_ms);
-    } else if (!err) {
-        char at[25];
-        ch_clock_format_utc(ch_clock_wall_ms() + view->reset_ms, at);
-        err = ch_buf_append_span(out, ch_span_of(at));
+    at = put_uint(put(at, fields->limit), view->limit);
+    at = put_uint(put(at, fields->remaining), view->remaining);
+    at = put(at, fields->reset);
+    if (is_openai) {
+        at = put_uint(at, view->reset_ms);
+    } else {
+        char time[25];
+        ch_clock_format_utc(ch_clock_wall_ms() + view->reset_ms, time);
+        at = put(at, ch_span_of(time));
     }
-    return err ? err : ch_buf_append_span(out, fields->end);
+    return put(at, fields->end);
 }
 
 // The scope's own numbers in the caller's dialect.
@@ -476,14 +485,14 @@ static enum ch_err append_rate_fields(enum ch_dialect dialect,
 {
     if (dialect == CH_DIALECT_GEMINI)
         return CH_OK; // has no such fields
+    char lines[2 * RATE_LINES], *at = lines;
     int64_t now_ns = ch_clock_mono_ns();
-    enum ch_err err = CH_OK;
-    for (enum ch_rate_kind kind = CH_RATE_REQUESTS; !err && kind <= CH_RATE_TOKENS; kind++)
+    for (enum ch_rate_kind kind = CH_RATE_REQUESTS; kind <= CH_RATE_TOKENS; kind++)
         if (limits->limit[kind] > 0) {
             struct ch_rate_view view = ch_rate_limit_look(counters, limits, kind, now_ns);
-            err = append_rate_field(dialect, kind, &view, out);
+            at = put_rate_lines(at, dialect, kind, &view);
         }
-    return err;
+    return ch_buf_append(out, lines, (size_t)(at - lines));
 }
 
 CH_COLD static bool refuse_rate(struct exchange *x, const struct scope *scope,

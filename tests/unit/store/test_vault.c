@@ -5,12 +5,15 @@
 
 // The linker sends the vault's calls here (--wrap): a decryption that must not happen is counted.
 static int decryptions;
-int __real_EVP_DecryptFinal_ex(EVP_CIPHER_CTX *ctx, unsigned char *out, int *size);
-int __wrap_EVP_DecryptFinal_ex(EVP_CIPHER_CTX *ctx, unsigned char *out, int *size);
-int __wrap_EVP_DecryptFinal_ex(EVP_CIPHER_CTX *ctx, unsigned char *out, int *size)
+int __real_EVP_DecryptUpdate(EVP_CIPHER_CTX *ctx, unsigned char *out, int *size,
+                             const unsigned char *in, int in_size);
+int __wrap_EVP_DecryptUpdate(EVP_CIPHER_CTX *ctx, unsigned char *out, int *size,
+                             const unsigned char *in, int in_size);
+int __wrap_EVP_DecryptUpdate(EVP_CIPHER_CTX *ctx, unsigned char *out, int *size,
+                             const unsigned char *in, int in_size)
 {
     decryptions++;
-    return __real_EVP_DecryptFinal_ex(ctx, out, size);
+    return __real_EVP_DecryptUpdate(ctx, out, size, in, in_size);
 }
 
 static struct ch_vault *vault;
