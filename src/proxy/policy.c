@@ -481,12 +481,12 @@ static char *put_rate_lines(char *at, enum ch_dialect dialect, enum ch_rate_kind
 // The scope's own numbers in the caller's dialect.
 static enum ch_err append_rate_fields(enum ch_dialect dialect,
                                       const struct ch_rate_counters *counters,
-                                      const struct ch_rate_limits *limits, struct ch_buf *out)
+                                      const struct ch_rate_limits *limits, int64_t now_ns,
+                                      struct ch_buf *out)
 {
     if (dialect == CH_DIALECT_GEMINI)
         return CH_OK; // has no such fields
     char lines[2 * RATE_LINES], *at = lines;
-    int64_t now_ns = ch_clock_mono_ns();
     for (enum ch_rate_kind kind = CH_RATE_REQUESTS; kind <= CH_RATE_TOKENS; kind++)
         if (limits->limit[kind] > 0) {
             struct ch_rate_view view = ch_rate_limit_look(counters, limits, kind, now_ns);
@@ -504,7 +504,8 @@ CH_COLD static bool refuse_rate(struct exchange *x, const struct scope *scope,
     int64_t limit = limits->limit[refusal->kind];
     bool is_hopeless = refusal->retry_after_ms < 0;
     ch_buf_init(&fields, 1024);
-    enum ch_err err = append_rate_fields(x->dialect, &scope->counters, limits, &fields);
+    enum ch_err err = append_rate_fields(x->dialect, &scope->counters, limits,
+                                         ch_loop_now_ns(x->pl->loop), &fields);
     if (!err)
         err = is_hopeless ? ch_buf_append_span(&fields, CH_SPAN("x-should-retry: false\r\n"))
                           : ch_buf_append_format(&fields, "retry-after-ms: %lld\r\n",
@@ -544,7 +545,7 @@ static bool claim_rates(struct exchange *x, struct scope *const *scopes, unsigne
     struct scope *real[CLAIMS_MAX] = {NULL};
     struct ch_rate_claim claims[CLAIMS_MAX], shadows[CLAIMS_MAX];
     unsigned real_count = 0, shadow_count = 0;
-    int64_t now_ns = ch_clock_mono_ns();
+    int64_t now_ns = ch_loop_now_ns(x->pl->loop);
     for (unsigned i = 0; i < count; i++) {
         const struct scope_terms *terms = scope_terms(scopes[i]);
         if (!terms || !ch_rate_limits_are_set(&terms->limits))
@@ -686,7 +687,7 @@ void policy_settle(struct exchange *x, const struct ch_usage_record *record)
         registry_tell(registry, state->held[i], &fired, x->started_at_ms);
     }
     if (state->claim_count) {
-        int64_t now_ns = ch_clock_mono_ns();
+        int64_t now_ns = ch_loop_now_ns(x->pl->loop);
         int64_t tokens = policy_all_tokens(&record->usage);
         for (unsigned i = 0; i < state->claim_count; i++)
             ch_rate_limit_settle(&state->claims[i], tokens, now_ns);
@@ -698,7 +699,7 @@ void policy_settle(struct exchange *x, const struct ch_usage_record *record)
 void policy_cancel(struct exchange *x)
 {
     struct policy_state *state = &x->policy;
-    int64_t now_ns = state->claim_count ? ch_clock_mono_ns() : 0;
+    int64_t now_ns = ch_loop_now_ns(x->pl->loop);
     cancel_holds(state);
     for (unsigned i = 0; i < state->claim_count; i++)
         ch_rate_limit_settle(&state->claims[i], 0, now_ns);
@@ -755,6 +756,6 @@ enum ch_err policy_append_fields(const struct exchange *x, struct ch_buf *out)
     enum ch_err err = append_warning(x, out);
     if (!err && state->is_limited)
         err = append_rate_fields(x->dialect, state->claims[0].counters, &state->claims[0].limits,
-                                 out);
+                                 ch_loop_now_ns(x->pl->loop), out);
     return err;
 }
