@@ -11,6 +11,7 @@
 #define SHARDS        64
 #define CHAINS        256 // a shard; 65,536 addresses make chains of four
 #define NETWORK_BYTES 8   // of an IPv6 address
+#define IPV4_BYTES    4
 
 // Bytes of one address or network; the kind keeps 4 and 16 apart.
 struct name {
@@ -66,6 +67,13 @@ void crowd_free(struct crowd *crowd)
     ch_zfree(crowd);
 }
 
+// A translator from IPv6 gives each of its IPv4 clients an address of one network (RFC 6052 §2.1).
+static bool is_translated(const unsigned char *bytes, size_t len)
+{
+    static const unsigned char prefix[12] = {0x00, 0x64, 0xff, 0x9b};
+    return len == CH_ADDRESS_BYTES && memcmp(bytes, prefix, sizeof prefix) == 0;
+}
+
 static struct name name_of(const char *address)
 {
     struct name name = {0};
@@ -73,8 +81,10 @@ static struct name name_of(const char *address)
     size_t len;
     if (ch_address_parse(ch_span_of(address), bytes, &len) != CH_OK)
         return name;
+    size_t from = is_translated(bytes, len) ? CH_ADDRESS_BYTES - IPV4_BYTES : 0;
+    len -= from;
     name.kind = (unsigned char)len;
-    memcpy(name.bytes, bytes, len < NETWORK_BYTES ? len : NETWORK_BYTES);
+    memcpy(name.bytes, bytes + from, len < NETWORK_BYTES ? len : NETWORK_BYTES);
     return name;
 }
 

@@ -74,6 +74,22 @@ static void sixty_four_bits_of_ipv6_are_one_customer(void **state)
     crowd_leave(crowd, next);
 }
 
+static void translated_addresses_are_ipv4(void **state)
+{
+    (void)state;
+    struct crowd_place *place = enter("64:ff9b::192.0.2.1", 1);
+    struct crowd_place *other = enter("64:ff9b::192.0.2.2", 1);
+    assert_non_null(place);
+    assert_non_null(other);
+    is_refused("64:ff9b::c000:201", 1);
+    is_refused("192.0.2.1", 1);
+    crowd_leave(crowd, place);
+    crowd_leave(crowd, other);
+    place = enter("64:ff9b:1::192.0.2.1", 1); // another network
+    is_refused("64:ff9b:1::192.0.2.2", 1);
+    crowd_leave(crowd, place);
+}
+
 static void mapped_addresses_are_ipv4(void **state)
 {
     (void)state;
@@ -164,6 +180,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_address_holds_so_many_and_others_as_many),
         cmocka_unit_test(sixty_four_bits_of_ipv6_are_one_customer),
+        cmocka_unit_test(translated_addresses_are_ipv4),
         cmocka_unit_test(mapped_addresses_are_ipv4),
         cmocka_unit_test(unix_sockets_have_no_address),
         cmocka_unit_test(nothing_is_kept_of_those_who_left),
