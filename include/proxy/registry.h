@@ -27,6 +27,8 @@ void ch_registry_free(struct ch_registry *registry); // after the loops have sto
 // Owners of stored objects are kept, at most `limit` of them. Before the load; without it no
 // reference to an object is checked.
 enum ch_err ch_registry_keep_objects(struct ch_registry *registry, size_t limit) CH_MUST_USE;
+// How many the limit cost since the start, each before its days were over. Any thread.
+int64_t ch_registry_objects_forgotten(const struct ch_registry *registry);
 
 // The loops that a change has to pass through. Before they run.
 void ch_registry_set_loops(struct ch_registry *registry, struct ch_loop *const *loops,

@@ -31,8 +31,8 @@ struct ch_unknown_model_rule {
 // Among whom the objects are shared that the provider keeps for its account (responses, items,
 // files …): docs/design/008-object-owners.md.
 enum ch_objects {
-    CH_OBJECTS_PROJECT, // the keys of a project; without one, of a team; without both, the key
-                        // alone
+    CH_OBJECTS_PROJECT, // the keys of a project of one team; without one, of a team; without both,
+                        // the key alone
     CH_OBJECTS_TEAM, // the keys of a team; without one, of a project; without both, the key alone
     CH_OBJECTS_KEY,
     CH_OBJECTS_SHARED, // whoever may use the provider

@@ -72,6 +72,7 @@ static const struct ch_cli_column status_columns[] = {
     {.member = "keys", .title = "Keys", .format = CH_CLI_AS_COUNT},
     {.member = "providers", .title = "Providers", .format = CH_CLI_AS_COUNT},
     {.member = "journal_backlog_bytes", .title = "Journal backlog", .format = CH_CLI_AS_BYTES},
+    {.member = "objects_forgotten", .title = "Owners forgotten", .format = CH_CLI_AS_COUNT},
     {.member = "catalogue", .title = "Catalogue"},
     {.member = "database", .title = "Database"},
     {.member = "master_key", .title = "Master key"},
@@ -93,7 +94,7 @@ static const struct ch_cli_column reload_columns[] = {
 
 #define UNKNOWN_MODEL_OPTION {.name = "unknown-model", .type = CH_CLI_TEXT, .value = "CHOICE", .can_be_empty = true, .help = "what a model without a price does: deny, flag, or ceiling:IN/OUT (USD for a million tokens); default: deny where there is a budget, else flag"}
 
-#define OBJECTS_OPTION {.name = "objects", .type = CH_CLI_CHOICE, .value = "OWNERS", .choices = "project team key shared", .help = "among whose keys the objects are shared that the provider keeps (responses, conversations, files); default project"}
+#define OBJECTS_OPTION {.name = "objects", .type = CH_CLI_CHOICE, .value = "OWNERS", .choices = "project team key shared", .help = "among whose keys the objects are shared that the provider keeps (responses, conversations, files): those of a project (of one team), of a team, each key alone, or all; default project. Another provider of the same upstream account knows nothing of these owners"}
 
 static const struct ch_cli_option provider_create_options[] = {
     {.name = "type", .type = CH_CLI_CHOICE, .value = "TYPE", .choices = "openai anthropic gemini azure openai-compatible", .is_required = true, .help = "what the account speaks"},

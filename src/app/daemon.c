@@ -638,14 +638,15 @@ static json_t *status(void *arg)
         sum.refused += one.refused;
     }
     return json_pack(
-        "{s:s, s:s, s:i, s:I, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:s, s:s, s:o}",
+        "{s:s, s:s, s:i, s:I, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:s, s:s, s:o}",
         "schema", "chaperone.status/1", "version", CH_VERSION, "pid", (int)getpid(), "uptime_s",
         (json_int_t)((ch_clock_mono_ns() - d->started_ns) / 1000000000), "loops",
         (int)d->lane_count, "connections", (json_int_t)sum.connections, "in_flight",
         (json_int_t)ch_usage_journal_inflight(d->journal), "exchanges", (json_int_t)sum.exchanges,
         "denied", (json_int_t)sum.denied, "refused", (json_int_t)sum.refused, "keys",
         (json_int_t)ch_registry_key_count(d->registry), "journal_backlog_bytes",
-        (json_int_t)ch_usage_journal_backlog(d->journal), "catalogue",
+        (json_int_t)ch_usage_journal_backlog(d->journal), "objects_forgotten",
+        (json_int_t)ch_registry_objects_forgotten(d->registry), "catalogue",
         ch_catalogue_version(ch_registry_catalogue(d->registry)), "database", d->config->database,
         "confinement", ch_confinement_name(d->confinement), "capture", capture_status(d));
 }

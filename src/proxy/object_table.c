@@ -21,7 +21,8 @@ struct object_table {
     pthread_mutex_t lock; // guards what follows, but for the key and the sizes
     unsigned char key[OBJECT_KEY];
     size_t limit, mask;
-    size_t next; // the entry to be written next
+    size_t next;       // the entry to be written next
+    int64_t forgotten; // entries that the bound cost, none of them over
     uint32_t *places;
     struct entry entries[];
 };
@@ -104,25 +105,38 @@ static void put(struct object_table *table, uint64_t hash, const struct object_o
                 int64_t seen_at_ms)
 {
     struct entry *entry = &table->entries[table->next];
-    if (entry->seen_at_ms)
+    if (entry->seen_at_ms) {
+        table->forgotten += !is_over(entry, seen_at_ms);
         free_place(table, place_of(table, entry->hash));
+    }
     *entry = (struct entry){hash, *owner, seen_at_ms};
     table->places[place_of(table, hash)] = (uint32_t)table->next + 1;
     table->next = (table->next + 1) % table->limit;
 }
 
-void object_table_add(struct object_table *table, uint64_t hash, const struct object_owner *owner,
+bool object_table_add(struct object_table *table, uint64_t hash, const struct object_owner *owner,
                       int64_t seen_at_ms)
 {
     CH_ASSERT(seen_at_ms > 0);
     pthread_mutex_lock(&table->lock);
+    bool was_whole = table->forgotten == 0;
     uint32_t known = table->places[place_of(table, hash)];
     struct entry *entry = known ? &table->entries[known - 1] : NULL;
     if (!entry)
         put(table, hash, owner, seen_at_ms);
     else if (is_over(entry, seen_at_ms))
         *entry = (struct entry){hash, *owner, seen_at_ms};
+    bool is_first_loss = was_whole && table->forgotten > 0;
     pthread_mutex_unlock(&table->lock);
+    return is_first_loss;
+}
+
+int64_t object_table_forgotten(struct object_table *table)
+{
+    pthread_mutex_lock(&table->lock);
+    int64_t forgotten = table->forgotten;
+    pthread_mutex_unlock(&table->lock);
+    return forgotten;
 }
 
 bool object_table_find(struct object_table *table, uint64_t hash, int64_t now_ms,

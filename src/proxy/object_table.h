@@ -31,9 +31,12 @@ void object_table_free(struct object_table *table);
 
 uint64_t object_table_hash(const struct object_table *table, int64_t provider_id,
                            struct ch_span id);
-// An object that is known already keeps its owner.
-void object_table_add(struct object_table *table, uint64_t hash, const struct object_owner *owner,
+// An object that is known already keeps its owner. True: for the first time another had to go
+// before its days were over.
+bool object_table_add(struct object_table *table, uint64_t hash, const struct object_owner *owner,
                       int64_t seen_at_ms);
+// How many had to.
+int64_t object_table_forgotten(struct object_table *table);
 bool object_table_find(struct object_table *table, uint64_t hash, int64_t now_ms,
                        struct object_owner *owner_out);
 

@@ -129,7 +129,11 @@ void objects_learn(void *arg, struct ch_span id)
         if (x->objects[i] == hash) // a stream says it in many of its events
             return;
     const struct object_owner owner = {x->key_id, x->policy.attribution};
-    object_table_add(table, hash, &owner, x->started_at_ms);
+    if (object_table_add(table, hash, &owner, x->started_at_ms))
+        CH_LOG(CH_LOG_WARN, "objects_forgotten", ch_log_text("limit", "limits.objects"),
+               ch_log_text(
+                   "what",
+                   "the oldest owners are forgotten before their 30 days; status counts them"));
     if (x->object_count < CH_RECORD_OBJECTS)
         x->objects[x->object_count++] = hash;
 }

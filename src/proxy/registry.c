@@ -538,5 +538,7 @@ static enum ch_err load_rows(struct ch_db *db, void *arg, struct ch_why *why)
 enum ch_err ch_registry_load(struct ch_registry *registry, struct ch_store *store,
                              struct ch_why *why)
 {
-    return ch_store_read(store, load_rows, registry, why);
+    enum ch_err err = ch_store_read(store, load_rows, registry, why);
+    registry->is_loaded = !err;
+    return err;
 }

@@ -4,6 +4,7 @@
 #include "registry_state.h"
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/secret.h"
 #include "store/object_store.h"
 
@@ -15,14 +16,15 @@ static bool same_scope(const struct scope *a, const struct scope *b)
     return a && a == b;
 }
 
-// By the name that was chosen; where neither key has one, by the other.
+// By the name that was chosen; where neither key has one, by the other. Names of projects are not
+// unique: a project is one of its team.
 static bool share(const struct attribution *a, const struct attribution *b, bool by_team)
 {
-    const struct scope *a_first = by_team ? a->team : a->project;
-    const struct scope *b_first = by_team ? b->team : b->project;
-    if (a_first || b_first)
-        return same_scope(a_first, b_first);
-    return by_team ? same_scope(a->project, b->project) : same_scope(a->team, b->team);
+    if (by_team && (a->team || b->team))
+        return same_scope(a->team, b->team);
+    if (a->project || b->project)
+        return same_scope(a->project, b->project) && a->team == b->team;
+    return same_scope(a->team, b->team);
 }
 
 static bool are_one(enum ch_objects choice, const struct object_owner *a,
@@ -72,22 +74,47 @@ static void note_owner(struct tenancy *tenancy, const struct object_owner *owner
     atomic_store_explicit(&tenancy->many, many, memory_order_relaxed);
 }
 
+static bool is_shared(const struct tenancy *tenancy, enum ch_objects choice)
+{
+    return atomic_load_explicit(&tenancy->many, memory_order_relaxed) & 1u << choice;
+}
+
+// What worked until now may fail from now on.
+static void tell_of_second_owner(const struct provider_record *provider)
+{
+    CH_LOG(CH_LOG_WARN, "objects_have_owners", ch_log_text("provider", provider->row.name),
+           ch_log_text("objects", ch_objects_name(provider->row.objects)),
+           ch_log_text("what", "keys of a second owner use this account: a request that refers to "
+                               "an object which nobody is known to have made is a 404 from now "
+                               "on; provider update NAME --objects shared turns that off"));
+}
+
+static void note_provider(struct ch_registry *registry, int64_t id,
+                          const struct object_owner *owner)
+{
+    struct tenancy *tenancy = registry_tenancy(registry, id);
+    const struct provider_record *provider = registry_provider(registry, id);
+    if (!tenancy)
+        return;
+    bool was_shared = provider && is_shared(tenancy, provider->row.objects);
+    note_owner(tenancy, owner);
+    if (registry->is_loaded && provider && !was_shared && is_shared(tenancy, provider->row.objects))
+        tell_of_second_owner(provider);
+}
+
 void registry_note_tenant(struct ch_registry *registry, const struct key_record *key)
 {
     const struct object_owner owner = {key->id, key->attribution};
-    if (key->status == CH_KEY_REVOKED)
+    if (key->status == CH_KEY_REVOKED ||
+        (key->expires_at_ms && key->expires_at_ms <= ch_clock_wall_ms()))
         return;
-    for (unsigned i = 0; i < key->provider_count; i++) {
-        struct tenancy *tenancy = registry_tenancy(registry, key_record_provider(key, i));
-        if (tenancy)
-            note_owner(tenancy, &owner);
-    }
+    for (unsigned i = 0; i < key->provider_count; i++)
+        note_provider(registry, key_record_provider(key, i), &owner);
 }
 
 bool registry_has_tenants(const struct provider_record *provider)
 {
-    unsigned many = atomic_load_explicit(&provider->tenancy->many, memory_order_relaxed);
-    return many & 1u << provider->row.objects;
+    return is_shared(provider->tenancy, provider->row.objects);
 }
 
 // ---- the table
@@ -109,6 +136,11 @@ enum ch_err ch_registry_keep_objects(struct ch_registry *registry, size_t limit)
     return err;
 }
 
+int64_t ch_registry_objects_forgotten(const struct ch_registry *registry)
+{
+    return registry->objects ? object_table_forgotten(registry->objects) : 0;
+}
+
 struct object_table *registry_objects(const struct ch_registry *registry)
 {
     return registry->objects;
@@ -124,7 +156,7 @@ static enum ch_err load_object(void *arg, const struct ch_object_row *row)
     if (!owner.attribution)
         return CH_ERR_NOMEM;
     if (row->seen_at_ms > 0)
-        object_table_add(registry->objects, row->hash, &owner, row->seen_at_ms);
+        (void)object_table_add(registry->objects, row->hash, &owner, row->seen_at_ms);
     return CH_OK;
 }
 

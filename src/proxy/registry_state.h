@@ -37,6 +37,7 @@ struct ch_registry {
     size_t object_limit;
     struct tenancy tenancies[PROVIDERS_MAX]; // of providers that exist, existed or were named
     unsigned tenancy_count;
+    bool is_loaded; // what comes now is news
 
     struct scopes *scopes;
     struct scope *all; // the scope of CH_BUDGET_OF_ALL

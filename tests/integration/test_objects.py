@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from harness.client import request
+from harness.process import wait_until
 from harness.samples import CARRIER, compact, response_object, sse
 from harness.upstream import answer, chunked, reply
 from harness.world import World
@@ -19,6 +20,7 @@ USAGE = {"input_tokens": 3, "output_tokens": 2, "total_tokens": 5}
 def tenants(world):
     for name, project in (("a", "alpha"), ("sibling", "alpha"), ("b", "beta")):
         world.key(name, "openai", "anthropic", "gemini", options=["--project", project])
+    world.key("namesake", "openai", team="others", options=["--project", "alpha"])
     return world
 
 
@@ -199,25 +201,50 @@ def test_the_operator_chooses_the_owner(account):
     def seen_by(*keys):
         return [ask(account, key, {"previous_response_id": "resp_choice"})[0] for key in keys]
 
-    for choice, statuses in (("key", [200, 404, 404]), ("team", [200, 200, 200]), ("shared", [200, 200, 200]), ("project", [200, 200, 404])):
+    for choice, statuses in (("key", [200, 404, 404, 404]), ("team", [200, 200, 200, 404]), ("shared", [200, 200, 200, 200]),
+                             ("project", [200, 200, 404, 404])):
         account.cli("provider", "update", "openai", "--objects", choice)
         assert json.loads(account.cli("provider", "show", "openai", "-o", "json").stdout)["objects"] == choice
-        assert seen_by("a", "sibling", "b") == statuses, choice
-        unknown = (200, 1) if choice in ("team", "shared") else (404, 0)
+        assert seen_by("a", "sibling", "b", "namesake") == statuses, choice
+        unknown = (200, 1) if choice == "shared" else (404, 0)
         assert ask(account, "a", {"previous_response_id": "resp_never"}) == unknown, choice
     assert account.cli("provider", "update", "openai", "--objects", "all", check=False).returncode == 2
 
 
 def test_an_account_of_one_tenant_is_left_alone(make_world):
-    """What was made beside the gateway passes while there is nobody to take it from; two keys without a name are two tenants."""
+    """What was made beside the gateway passes while there is nobody to take it from; two keys without a name are two tenants.
+    The log says when that ends. Keys that are revoked or over at the start count no more."""
     world = make_world(providers=("openai",), threads=1)
+
+    def warnings():
+        return world.daemon.err.read_text().count("event=objects_have_owners")
+
     world.cli("key", "create", "only", "--provider", "openai")
     world.keys["only"] = world.cli("key", "create", "one", "--provider", "openai", "--project", "p").stdout.strip()
     world.cli("key", "revoke", "only", "--yes")
+    world.cli("key", "create", "brief", "--provider", "openai", "--project", "r", "--expires", "1s")
+    wait_until(lambda: "expired" in world.cli("key", "list", "--status", "expired").stdout, 5, "the end of a key", 0.1)
     world.restart()
+    before = warnings()
     assert ask(world, "only", {"previous_response_id": "resp_old"}) == ALLOWED
     make(world, "resp_new", "only")
+    assert warnings() == before
     world.key("other", "openai", options=["--project", "q"])
+    world.key("third", "openai", options=["--project", "s"])
+    assert warnings() == before + 1, "once"
     assert ask(world, "only", {"previous_response_id": "resp_old"}) == DENIED
     assert ask(world, "only", {"previous_response_id": "resp_new"}) == ALLOWED
     assert ask(world, "other", {"previous_response_id": "resp_new"}) == DENIED
+    world.restart()
+    assert warnings() == before + 1, "a start is no news"
+
+
+def test_the_bound_is_told(make_world):
+    """What the table has no room for is counted, and the log says it once."""
+    world = make_world(providers=("openai",), threads=1, limits={"objects": 1024})
+    world.key("a", "openai")
+    output = [{"type": "message", "id": f"msg_{i}"} for i in range(1024)]
+    for i in range(2):
+        assert ask(world, "a", {}, script=answered(f"resp_{i}", output=output)) == ALLOWED
+    assert json.loads(world.cli("status", "-o", "json").stdout)["objects_forgotten"] > 0
+    assert world.daemon.err.read_text().count("event=objects_forgotten") == 1

@@ -41,7 +41,7 @@ static int64_t find(struct object_table *table, uint64_t hash, int64_t now_ms)
 static void add(struct object_table *table, uint64_t hash, int64_t key_id, int64_t at_ms)
 {
     struct object_owner owner = owner_of(key_id);
-    object_table_add(table, hash, &owner, at_ms);
+    (void)object_table_add(table, hash, &owner, at_ms);
 }
 
 static void the_first_owner_stays_until_it_is_forgotten(void **state)
@@ -103,6 +103,24 @@ static void holds_one(void **state)
     object_table_free(table);
 }
 
+// What goes in its time is no loss.
+static void what_the_bound_costs_is_counted(void **state)
+{
+    (void)state;
+    struct object_table *table = make(2);
+    struct object_owner owner = owner_of(1);
+    assert_false(object_table_add(table, 1, &owner, NOW));
+    assert_false(object_table_add(table, 2, &owner, NOW + 1));
+    assert_false(object_table_add(table, 2, &owner, NOW + 1));
+    assert_false(object_table_add(table, 3, &owner, NOW + CH_OBJECT_MS + 1));
+    assert_int_equal(object_table_forgotten(table), 0);
+    assert_true(object_table_add(table, 4, &owner, NOW + CH_OBJECT_MS + 1));
+    assert_int_equal(object_table_forgotten(table), 1);
+    assert_false(object_table_add(table, 5, &owner, NOW + CH_OBJECT_MS + 1));
+    assert_int_equal(object_table_forgotten(table), 2);
+    object_table_free(table);
+}
+
 struct worker {
     struct object_table *table;
     int64_t key_id;
@@ -126,7 +144,8 @@ static void *work(void *arg)
 static void loops_share_it(void **state)
 {
     (void)state;
-    struct object_table *table = make(ROUNDS); // the last round of each cannot have gone
+    // What one has just added stays, however long the others have the processors.
+    struct object_table *table = make((LOOPS - 1) * ROUNDS);
     struct worker workers[LOOPS];
     pthread_t threads[LOOPS];
     for (int i = 0; i < LOOPS; i++) {
@@ -147,6 +166,7 @@ int main(void)
         cmocka_unit_test(an_id_is_one_of_its_provider),
         cmocka_unit_test(keeps_the_newest),
         cmocka_unit_test(holds_one),
+        cmocka_unit_test(what_the_bound_costs_is_counted),
         cmocka_unit_test(loops_share_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
