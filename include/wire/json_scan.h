@@ -17,7 +17,7 @@
 #define CH_JSON_DEPTH_MAX 64
 #define CH_JSON_VALUE_MAX 512 // bytes of a scalar reported; a longer one is reported cut and marked
 #define CH_JSON_KEY_MAX   64  // bytes of an unescaped key; a longer one matches no path
-#define CH_JSON_PATHS_MAX 128
+#define CH_JSON_PATHS_MAX 256
 
 // The paths a caller wants, by index. "model" · "usage.prompt_tokens_details.cached_tokens" ·
 // "candidates[].finishReason" ("[]": every element) · "" (the document itself). A document that is

@@ -86,6 +86,7 @@ struct ch_usage_scan {
     bool has_lost_sides;          // there were more of them: the cost is not whole
     ch_usage_object_fn on_object; // set after init; NULL: nobody wants to know
     void *object_arg;
+    bool is_kept; // set after init: the provider keeps the answer, so its id and its items' count
 
     // Facts of the current document, valid between its end and the next feed. The one event that
     // our own include_usage produced has usage_is_object, has_choices and not has_choice (wire.md

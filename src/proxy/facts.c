@@ -29,6 +29,7 @@ enum meaning {
     MEANS_PROMPT,    // an element of a list of prompts
     MEANS_STORED,    // an object here stands for content kept elsewhere, a string is content
     MEANS_TOOL,      // a tool of any kind
+    MEANS_LONE_TOOL, // the list of them, or one alone
     MEANS_TOOL_TYPE, // whose type says who runs it
     MEANS_SERVER_TOOL,
     MEANS_SEARCH,
@@ -37,6 +38,10 @@ enum meaning {
     MEANS_URL,       // content by reference unless it is a data URL
     MEANS_SOURCE,    // Anthropic's source.type
     MEANS_ITEM_TYPE, // of an item of a response's input
+    // Of the shapes that a row names alone, and no reference:
+    MEANS_MODEL,  // a model that a tool would call
+    MEANS_THREAD, // unless null, the provider holds the conversation
+    MEANS_STORE,  // false: the provider does not keep the answer
 };
 
 // Members that media are billed by; where a plan has them they follow COMMON_PATHS.
@@ -60,14 +65,15 @@ static const char *const media_members[MEDIA_MEMBERS] = {
 enum form_field {
     FIELD_MODEL,
     FIELD_STREAM,
+    FIELD_SVG_MODEL,
     FIELD_N, // from here on what ch_media_ask_take takes
     FIELD_SIZE,
     FIELD_QUALITY,
     FORM_FIELDS,
 };
 static const char *const form_fields[FORM_FIELDS] = {
-    [FIELD_MODEL] = "model", [FIELD_STREAM] = "stream",   [FIELD_N] = "n",
-    [FIELD_SIZE] = "size",   [FIELD_QUALITY] = "quality",
+    [FIELD_MODEL] = "model", [FIELD_STREAM] = "stream", [FIELD_SVG_MODEL] = "svg[model]",
+    [FIELD_N] = "n",         [FIELD_SIZE] = "size",     [FIELD_QUALITY] = "quality",
 };
 
 struct further {
@@ -92,6 +98,17 @@ static_assert(SHAPE_MEDIA == 1 << (REQUEST_PLANS - 1), "a plan for each");
         parts ".file_data", MEANS_REFERENCE, SHAPE_GEMINI                                          \
     }
 
+// Those of a tool, which an item of a response's input may bring too.
+#define TOOL_REFERENCES(tools)                                                                     \
+    {tools ".vector_store_ids", MEANS_NAME, SHAPE_RESPONSES},                                      \
+        {tools ".container", MEANS_NAME, SHAPE_RESPONSES},                                         \
+        {tools ".environment", MEANS_NAME, SHAPE_RESPONSES},                                       \
+        {tools ".input_image_mask", MEANS_NAME, SHAPE_RESPONSES},                                  \
+        {tools ".tunnel_id", MEANS_NAME, SHAPE_RESPONSES},                                         \
+    {                                                                                              \
+        tools ".svg.model", MEANS_MODEL, SHAPE_RESPONSES                                           \
+    }
+
 // Where a body may refer to what the provider keeps; what to is for objects.c to find out. Plans of
 // small bodies have those of their shape alone: a path into the messages costs each of them.
 static const struct {
@@ -99,7 +116,9 @@ static const struct {
     enum meaning meaning;
     enum shape shapes;
 } reference_paths[] = {
+    {"store", MEANS_STORE, SHAPE_RESPONSES},
     {"previous_response_id", MEANS_REFERENCE, SHAPE_RESPONSES},
+    {"prompt_cache_options.comparison_response_id", MEANS_NAME, SHAPE_RESPONSES},
     {"conversation", MEANS_REFERENCE, SHAPE_RESPONSES},
     {"prompt.id", MEANS_NAME, SHAPE_RESPONSES},
     {"input[].id", MEANS_NAME, SHAPE_RESPONSES},
@@ -108,16 +127,27 @@ static const struct {
     {"input[].output.file_id", MEANS_NAME, SHAPE_RESPONSES},
     {"input[].output[].file_id", MEANS_NAME, SHAPE_RESPONSES},
     {"input[].container_id", MEANS_NAME, SHAPE_RESPONSES},
-    {"tools[].vector_store_ids", MEANS_NAME, SHAPE_RESPONSES},
-    {"tools[].container", MEANS_NAME, SHAPE_RESPONSES},
-    {"tools[].environment", MEANS_NAME, SHAPE_RESPONSES},
-    {"tools[].input_image_mask", MEANS_NAME, SHAPE_RESPONSES},
+    {"input[].environment.container_id", MEANS_NAME, SHAPE_RESPONSES},
+    TOOL_REFERENCES("tools[]"),
+    TOOL_REFERENCES("input[].tools[]"),
+    {"input[].tools[].model", MEANS_MODEL, SHAPE_RESPONSES},
     {"messages[].content[].file.file_id", MEANS_REFERENCE, SHAPE_CHAT},
     {"audio.voice.id", MEANS_NAME, SHAPE_CHAT},
+    {"thread", MEANS_THREAD, SHAPE_MESSAGES},
+    {"thread.previous_message_id", MEANS_REFERENCE, SHAPE_MESSAGES},
+    {"diagnostics.previous_message_id", MEANS_NAME, SHAPE_MESSAGES},
     {"container", MEANS_NAME, SHAPE_MESSAGES},
     {"messages[].content[].file_id", MEANS_NAME, SHAPE_MESSAGES},
     {"messages[].content[].source.file_id", MEANS_NAME, SHAPE_MESSAGES},
+    {"messages[].content[].source.content[].source.file_id", MEANS_NAME, SHAPE_MESSAGES},
     {"messages[].content[].content[].source.file_id", MEANS_NAME, SHAPE_MESSAGES},
+    {"messages[].content[].content[].source.content[].source.file_id", MEANS_NAME, SHAPE_MESSAGES},
+    {"messages[].content[].content.content.source.file_id", MEANS_NAME, SHAPE_MESSAGES},
+    {"messages[].content[].content.content.source.content[].source.file_id", MEANS_NAME,
+     SHAPE_MESSAGES},
+    {"messages[].content[].tool.definition.model", MEANS_MODEL, SHAPE_MESSAGES},
+    {"messages[].content[].tool_changes[].tool.definition.model", MEANS_MODEL, SHAPE_MESSAGES},
+    {"svg.model", MEANS_MODEL, SHAPE_MEDIA},
     {"voice.id", MEANS_NAME, SHAPE_MEDIA},
     {"images[].file_id", MEANS_NAME, SHAPE_MEDIA},
     {"mask.file_id", MEANS_NAME, SHAPE_MEDIA},
@@ -125,6 +155,8 @@ static const struct {
     {"cached_content", MEANS_REFERENCE, SHAPE_GEMINI},
     {"tools[].fileSearch", MEANS_SERVER_TOOL, SHAPE_GEMINI},
     {"tools[].file_search", MEANS_SERVER_TOOL, SHAPE_GEMINI},
+    {"tools.fileSearch", MEANS_SERVER_TOOL, SHAPE_GEMINI},
+    {"tools.file_search", MEANS_SERVER_TOOL, SHAPE_GEMINI},
     FILES("contents[].parts[]"),
     FILES("contents[].parts"),
     FILES("contents.parts[]"),
@@ -135,6 +167,22 @@ static const struct {
     FILES("system_instruction.parts"),
 };
 #define REFERENCE_PATHS (sizeof reference_paths / sizeof *reference_paths)
+
+// A tool by value, whose type says who runs it.
+#define TOOL(tool)                                                                                 \
+    {tool, MEANS_TOOL},                                                                            \
+    {                                                                                              \
+        tool ".type", MEANS_TOOL_TYPE                                                              \
+    }
+// Gemini's, which are named by their members.
+#define NAMED_TOOLS(tools)                                                                         \
+    {tools ".google_search", MEANS_SEARCH}, {tools ".googleSearch", MEANS_SEARCH},                 \
+        {tools ".google_search_retrieval", MEANS_SEARCH},                                          \
+        {tools ".googleSearchRetrieval", MEANS_SEARCH}, {tools ".url_context", MEANS_SERVER_TOOL}, \
+        {tools ".urlContext", MEANS_SERVER_TOOL}, {tools ".code_execution", MEANS_SERVER_TOOL},    \
+    {                                                                                              \
+        tools ".codeExecution", MEANS_SERVER_TOOL                                                  \
+    }
 
 // Where the three dialects put the rest (wire.md §1.2, §4.2 and the providers' references).
 static const struct further estimate_paths[] = {
@@ -153,22 +201,23 @@ static const struct further estimate_paths[] = {
     {"generation_config.candidate_count", MEANS_CHOICES},
     {"prompt", MEANS_STORED},
     {"prompt[]", MEANS_PROMPT},
-    {"tools[]", MEANS_TOOL},
     {"functions[]", MEANS_TOOL},
-    {"tools[].type", MEANS_TOOL_TYPE},
-    {"tools[].google_search", MEANS_SEARCH},
-    {"tools[].googleSearch", MEANS_SEARCH},
-    {"tools[].google_search_retrieval", MEANS_SEARCH},
-    {"tools[].googleSearchRetrieval", MEANS_SEARCH},
-    {"tools[].url_context", MEANS_SERVER_TOOL},
-    {"tools[].urlContext", MEANS_SERVER_TOOL},
-    {"tools[].code_execution", MEANS_SERVER_TOOL},
-    {"tools[].codeExecution", MEANS_SERVER_TOOL},
+    {"tools", MEANS_LONE_TOOL},
+    TOOL("tools[]"),
+    TOOL("input[].tools[]"),
+    TOOL("messages[].content[].tool.definition"),
+    TOOL("messages[].content[].tool_changes[].tool.definition"),
+    NAMED_TOOLS("tools[]"),
+    NAMED_TOOLS("tools"),
     {"web_search_options", MEANS_SEARCH},
     {"mcp_servers[]", MEANS_SERVER_TOOL},
     {"messages[].content[].image_url.url", MEANS_URL},
     {"messages[].content[].source.type", MEANS_SOURCE},
+    {"messages[].content[].source.content[].source.type", MEANS_SOURCE},
     {"messages[].content[].content[].source.type", MEANS_SOURCE},
+    {"messages[].content[].content[].source.content[].source.type", MEANS_SOURCE},
+    {"messages[].content[].content.content.source.type", MEANS_SOURCE},
+    {"messages[].content[].content.content.source.content[].source.type", MEANS_SOURCE},
     {"input[].type", MEANS_ITEM_TYPE},
     {"input[].content[].image_url", MEANS_URL},
     {"input[].content[].file_url", MEANS_REFERENCE},
@@ -264,26 +313,32 @@ static void compare_model(struct request_facts *facts, const struct ch_json_valu
 
 // A model that a tool or a fallback would call stands under the same lists; the first one that is
 // not allowed is kept. What is no name cannot be allowed.
-static void see_nested_model(struct exchange *x, const struct ch_json_value *value)
+static void judge_nested_model(struct exchange *x, struct ch_span name)
 {
     struct request_facts *facts = &x->facts;
     const struct key_record *key = registry_find(
         x->pl->proxy->options.registry, (struct ch_span){x->public_id, sizeof x->public_id});
+    if (facts->nested_model_len || !key)
+        return;
+    bool is_name = name.len < sizeof facts->nested_model && ch_model_name_is_valid(name);
+    if (is_name && policy_allows_model(key, name))
+        return;
+    if (!is_name)
+        name = CH_SPAN("?");
+    memcpy(facts->nested_model, name.ptr, name.len);
+    facts->nested_model_len = (uint8_t)name.len;
+}
+
+static void see_nested_model(struct exchange *x, const struct ch_json_value *value)
+{
     char name[CH_MODEL_TEXT + 1];
     size_t len = 0;
-    if (value->type == CH_JSON_NULL || facts->nested_model_len || !key)
+    if (value->type == CH_JSON_NULL)
         return;
-    bool is_name = value->type == CH_JSON_STRING && !value->cut &&
-                   !ch_json_unescape(value->raw, name, sizeof name - 1, &len) &&
-                   ch_model_name_is_valid((struct ch_span){name, len});
-    if (is_name && policy_allows_model(key, (struct ch_span){name, len}))
-        return;
-    if (!is_name) {
-        len = sizeof "?" - 1;
-        name[0] = '?';
-    }
-    memcpy(facts->nested_model, name, len);
-    facts->nested_model_len = (uint8_t)len;
+    if (value->type != CH_JSON_STRING || value->cut ||
+        ch_json_unescape(value->raw, name, sizeof name - 1, &len))
+        len = 0;
+    judge_nested_model(x, (struct ch_span){name, len});
 }
 
 // ---- how it is streamed
@@ -397,6 +452,9 @@ static void see_for_estimate(struct request_facts *facts, enum meaning meaning,
     case MEANS_TOOL:
         facts->has_tools = true;
         break;
+    case MEANS_LONE_TOOL:
+        facts->has_tools |= value->type == CH_JSON_OBJECT;
+        break;
     case MEANS_TOOL_TYPE:
         see_tool_type(facts, value);
         break;
@@ -411,6 +469,9 @@ static void see_for_estimate(struct request_facts *facts, enum meaning meaning,
         facts->refers_to_content |= value->type != CH_JSON_NULL;
         break;
     case MEANS_NAME:
+    case MEANS_MODEL:
+    case MEANS_THREAD:
+    case MEANS_STORE:
         break;
     case MEANS_URL:
         see_url(facts, value);
@@ -491,6 +552,8 @@ static void take_field(void *arg, const struct ch_multipart_value *value)
         see_form_model(x, value);
     else if (value->field == FIELD_STREAM)
         x->facts.is_stream = ch_span_ieq(value->text, CH_SPAN("true"));
+    else if (value->field == FIELD_SVG_MODEL)
+        judge_nested_model(x, value->text);
     else
         ch_media_ask_take(&x->facts.ask, ch_span_of(form_fields[value->field]), value->text);
 }
@@ -507,10 +570,30 @@ static void see_named_model(struct exchange *x, const struct ch_json_value *valu
         see_model(&x->facts, value);
 }
 
+// True: no reference stands there.
+static bool see_beside(struct exchange *x, enum meaning meaning, bool is_here,
+                       const struct ch_json_value *value)
+{
+    if (meaning < MEANS_MODEL)
+        return false;
+    if (!is_here || is_end(value))
+        return true;
+    if (meaning == MEANS_MODEL)
+        see_nested_model(x, value);
+    else if (meaning == MEANS_THREAD)
+        x->facts.has_thread |= value->type != CH_JSON_NULL;
+    else
+        x->facts.is_unstored = value->type == CH_JSON_FALSE;
+    return true;
+}
+
 static void see_reference(struct exchange *x, size_t i, const struct ch_json_value *value)
 {
     enum shape shape = shape_of(x);
-    x->facts.has_reference |= value->type != CH_JSON_NULL && reference_paths[i].shapes & shape;
+    bool is_here = reference_paths[i].shapes & shape;
+    if (see_beside(x, reference_paths[i].meaning, is_here, value))
+        return;
+    x->facts.has_reference |= value->type != CH_JSON_NULL && is_here;
     if (shape != SHAPE_MEDIA)
         see_for_estimate(&x->facts, reference_paths[i].meaning, value);
 }

@@ -11,6 +11,7 @@
 // What a reference is to; it decides the words of the answer.
 enum kind {
     KIND_RESPONSE,
+    KIND_MESSAGE,
     KIND_CONVERSATION,
     KIND_PROMPT,
     KIND_ITEM,
@@ -21,15 +22,22 @@ enum kind {
     KIND_SKILL,
     KIND_VOICE,
     KIND_CACHE,
+    KIND_TUNNEL,
+    KIND_PAST,  // it is told again or compared with, not used: what was never seen passes
     KIND_URI,   // of a file at the provider; anybody's page is none
     KIND_INPUT, // an item of the input: what follows says whether it is one or refers to one
     KIND_INPUT_ID,
     KIND_INPUT_TYPE,
-    KIND_INPUT_BODY, // it has content of its own
+    KIND_INPUT_BODY,     // it has content of its own
+    KIND_INPUT_CONTENT,  // likewise, an element of it
+    KIND_INPUT_THOUGHTS, // of an item of type reasoning
+    KIND_INPUT_IMAGE,    // of an image_generation_call
+    KIND_INPUT_APPROVAL, // of a call that it is or answers
 };
 
 static const char *const kind_words[] = {
     [KIND_RESPONSE] = "Previous response",
+    [KIND_MESSAGE] = "Previous message",
     [KIND_CONVERSATION] = "Conversation",
     [KIND_PROMPT] = "Prompt",
     [KIND_ITEM] = "Item",
@@ -40,6 +48,8 @@ static const char *const kind_words[] = {
     [KIND_SKILL] = "Skill",
     [KIND_VOICE] = "Voice",
     [KIND_CACHE] = "Cached content",
+    [KIND_TUNNEL] = "Tunnel",
+    [KIND_PAST] = "Object",
     [KIND_URI] = "File",
 };
 
@@ -54,8 +64,21 @@ static const char *const kind_words[] = {
 #define EACH(contents) URIS(contents ".parts[]"), URIS(contents ".parts")
 #define STORES(tool, names)                                                                        \
     {"tools[]." tool "." names, KIND_FILE_STORE},                                                  \
+        {"tools[]." tool "." names "[]", KIND_FILE_STORE},                                         \
+        {"tools." tool "." names, KIND_FILE_STORE},                                                \
     {                                                                                              \
-        "tools[]." tool "." names "[]", KIND_FILE_STORE                                            \
+        "tools." tool "." names "[]", KIND_FILE_STORE                                              \
+    }
+// Of a Responses tool.
+#define TOOL(tools)                                                                                \
+    {tools ".vector_store_ids[]", KIND_VECTOR_STORE}, {tools ".container", KIND_CONTAINER},        \
+        {tools ".container.file_ids[]", KIND_FILE},                                                \
+        {tools ".environment.container_id", KIND_CONTAINER},                                       \
+        {tools ".environment.file_ids[]", KIND_FILE},                                              \
+        {tools ".environment.skills[].skill_id", KIND_SKILL},                                      \
+        {tools ".input_image_mask.file_id", KIND_FILE},                                            \
+    {                                                                                              \
+        tools ".tunnel_id", KIND_TUNNEL                                                            \
     }
 
 // As in facts.c, which finds out whether there is any.
@@ -64,6 +87,9 @@ static const struct {
     enum kind kind;
 } reference_paths[] = {
     {"previous_response_id", KIND_RESPONSE},
+    {"prompt_cache_options.comparison_response_id", KIND_PAST},
+    {"thread.previous_message_id", KIND_MESSAGE},
+    {"diagnostics.previous_message_id", KIND_PAST},
     {"conversation", KIND_CONVERSATION},
     {"conversation.id", KIND_CONVERSATION},
     {"prompt.id", KIND_PROMPT},
@@ -72,25 +98,28 @@ static const struct {
     {"input[].type", KIND_INPUT_TYPE},
     {"input[].role", KIND_INPUT_BODY},
     {"input[].content", KIND_INPUT_BODY},
-    {"input[].approval_request_id", KIND_ITEM},
+    {"input[].content[]", KIND_INPUT_CONTENT},
+    {"input[].encrypted_content", KIND_INPUT_THOUGHTS},
+    {"input[].result", KIND_INPUT_IMAGE},
+    {"input[].approval_request_id", KIND_INPUT_APPROVAL},
     {"input[].content[].file_id", KIND_FILE},
     {"input[].output.file_id", KIND_FILE},
     {"input[].output[].file_id", KIND_FILE},
-    {"input[].container_id", KIND_CONTAINER},
-    {"tools[].vector_store_ids[]", KIND_VECTOR_STORE},
-    {"tools[].container", KIND_CONTAINER},
-    {"tools[].container.file_ids[]", KIND_FILE},
-    {"tools[].environment.container_id", KIND_CONTAINER},
-    {"tools[].environment.file_ids[]", KIND_FILE},
-    {"tools[].environment.skills[].skill_id", KIND_SKILL},
-    {"tools[].input_image_mask.file_id", KIND_FILE},
+    {"input[].container_id", KIND_PAST},
+    {"input[].environment.container_id", KIND_CONTAINER},
+    TOOL("tools[]"),
+    TOOL("input[].tools[]"),
     {"container", KIND_CONTAINER},
     {"container.id", KIND_CONTAINER},
     {"container.skills[].skill_id", KIND_SKILL},
     {"messages[].content[].file.file_id", KIND_FILE},
     {"messages[].content[].file_id", KIND_FILE},
     {"messages[].content[].source.file_id", KIND_FILE},
+    {"messages[].content[].source.content[].source.file_id", KIND_FILE},
     {"messages[].content[].content[].source.file_id", KIND_FILE},
+    {"messages[].content[].content[].source.content[].source.file_id", KIND_FILE},
+    {"messages[].content[].content.content.source.file_id", KIND_FILE},
+    {"messages[].content[].content.content.source.content[].source.file_id", KIND_FILE},
     {"audio.voice.id", KIND_VOICE},
     {"voice.id", KIND_VOICE},
     {"images[].file_id", KIND_FILE},
@@ -140,15 +169,30 @@ void objects_learn(void *arg, struct ch_span id)
 
 // ---- looking up
 
+// What an item of some type has to bring, or the provider looks the item up.
+struct payload {
+    bool is_due, is_there, is_empty;
+};
+
+// An item of the input. Of a member that stands twice each value counts, as nobody knows which of
+// them the provider reads.
+struct item {
+    bool is_reference, has_type, has_body;
+    struct payload thoughts, image;
+    bool has_content;       // elements of it
+    bool is_call, is_other; // an MCP call; another type
+    bool id_is_lost;        // one of its ids is not the asker's
+    bool approval_is_lost;  // nor is one of an approval
+    char id[SHOWN_MAX + 1]; // the lost ones
+    char approval[SHOWN_MAX + 1];
+};
+
 struct lookup {
     struct object_table *table;
     const struct provider_record *provider;
     struct object_owner asker;
     int64_t now_ms;
-    // the item of the input being read
-    bool item_is_reference, item_has_id, item_has_type, item_has_body;
-    char item_id[SHOWN_MAX + 1];
-    bool item_is_known;
+    struct item item; // being read
     // the first reference that is not the asker's
     bool is_lost;
     enum kind kind;
@@ -250,33 +294,103 @@ static bool is_anybodys(struct ch_span uri)
     return host.len < own.len || !ch_span_ieq(ch_span_sub(host, host.len - own.len), own);
 }
 
+// Servers that only speak the protocol draw the ids of items at random or repeat them.
+static bool ids_are_unique(const struct lookup *l)
+{
+    return l->provider->row.type != CH_PROVIDER_OPENAI_COMPATIBLE;
+}
+
 static void see_item_id(struct lookup *l, struct ch_span id)
 {
     enum found found = find(l, id);
-    if (found == FOUND_FOREIGN) // whatever it says of itself, the provider may know it by its id
-        lose(l, KIND_ITEM, id);
-    l->item_has_id = true;
-    l->item_is_known |= may_use(l, found);
-    show(id, l->item_id);
+    if (found == FOUND_FOREIGN && ids_are_unique(l))
+        lose(l, KIND_ITEM, id); // whatever it says of itself, the provider may know it by its id
+    if (may_use(l, found) || l->item.id_is_lost)
+        return;
+    l->item.id_is_lost = true;
+    show(id, l->item.id);
 }
 
-// Without a type and without content an item can only be a reference.
+static void see_item_type(struct item *item, struct ch_span type)
+{
+    bool is_call = ch_span_eq(type, CH_SPAN("mcp_call"));
+    item->has_type = true;
+    item->is_reference |= ch_span_eq(type, CH_SPAN("item_reference"));
+    item->thoughts.is_due |= ch_span_eq(type, CH_SPAN("reasoning"));
+    item->image.is_due |= ch_span_eq(type, CH_SPAN("image_generation_call"));
+    item->is_call |= is_call;
+    item->is_other |= !is_call;
+}
+
+// A call that is told again passes unless it is another's; an answer to a request has to be to
+// one's own.
+static void see_approval(struct lookup *l, struct ch_span id)
+{
+    enum found found = find(l, id);
+    if (found == FOUND_FOREIGN)
+        lose(l, KIND_ITEM, id);
+    if (may_use(l, found) || l->item.approval_is_lost)
+        return;
+    l->item.approval_is_lost = true;
+    show(id, l->item.approval);
+}
+
+static void see_payload(struct payload *payload, const struct ch_json_value *value)
+{
+    bool is_filled = value->type == CH_JSON_STRING && value->raw.len > 0;
+    payload->is_there |= is_filled;
+    payload->is_empty |= !is_filled;
+}
+
+static bool is_missing(const struct payload *payload)
+{
+    return payload->is_due && (!payload->is_there || payload->is_empty);
+}
+
+// Without a type and without content an item can only be a reference, and so can reasoning without
+// its thoughts, which clients that store nothing send encrypted. Other servers than OpenAI's tell
+// them as content.
+static bool refers(const struct lookup *l)
+{
+    const struct item *item = &l->item;
+    bool tells = item->has_content && !ids_are_unique(l);
+    return item->is_reference || (is_missing(&item->thoughts) && !tells) ||
+           is_missing(&item->image) || (!item->has_type && !item->has_body);
+}
+
 static void end_item(struct lookup *l)
 {
-    bool refers =
-        l->item_is_reference || (l->item_has_id && !l->item_has_type && !l->item_has_body);
-    if (refers && l->item_has_id && !l->item_is_known)
-        lose(l, KIND_ITEM, ch_span_of(l->item_id));
+    const struct item *item = &l->item;
+    if (item->id_is_lost && refers(l))
+        lose(l, KIND_ITEM, ch_span_of(item->id));
+    if (item->approval_is_lost && (item->is_other || !item->is_call))
+        lose(l, KIND_ITEM, ch_span_of(item->approval));
 }
 
 static void see_item(struct lookup *l, enum ch_json_type type)
 {
-    if (type == CH_JSON_OBJECT_END) {
+    if (type == CH_JSON_OBJECT_END)
         end_item(l);
-    } else if (type == CH_JSON_OBJECT) {
-        l->item_is_reference = l->item_has_id = l->item_has_type = false;
-        l->item_has_body = l->item_is_known = false;
-    }
+    else if (type == CH_JSON_OBJECT)
+        l->item = (struct item){0};
+}
+
+// What is no id but tells what an item is. False: it is one.
+static bool see_item_part(struct lookup *l, enum kind kind, const struct ch_json_value *value)
+{
+    if (kind == KIND_INPUT)
+        see_item(l, value->type);
+    else if (kind == KIND_INPUT_BODY)
+        l->item.has_body |= value->type != CH_JSON_NULL;
+    else if (kind == KIND_INPUT_CONTENT)
+        l->item.has_content |= value->type == CH_JSON_OBJECT;
+    else if (kind == KIND_INPUT_THOUGHTS)
+        see_payload(&l->item.thoughts, value);
+    else if (kind == KIND_INPUT_IMAGE)
+        see_payload(&l->item.image, value);
+    else
+        return false;
+    return true;
 }
 
 static bool see(void *arg, const struct ch_json_value *value)
@@ -285,21 +399,18 @@ static bool see(void *arg, const struct ch_json_value *value)
     enum kind kind = reference_paths[value->path].kind;
     char plain[CH_JSON_VALUE_MAX];
     struct ch_span id;
-    if (kind == KIND_INPUT) {
-        see_item(l, value->type);
+    if (see_item_part(l, kind, value))
         return !l->is_lost;
-    }
-    if (kind == KIND_INPUT_BODY) {
-        l->item_has_body |= value->type != CH_JSON_NULL;
-        return true;
-    }
     if (!read_id(value, plain, &id))
         return true;
     if (kind == KIND_INPUT_TYPE) {
-        l->item_has_type = true;
-        l->item_is_reference |= ch_span_eq(id, CH_SPAN("item_reference"));
+        see_item_type(&l->item, id);
     } else if (kind == KIND_INPUT_ID) {
         see_item_id(l, id);
+    } else if (kind == KIND_INPUT_APPROVAL) {
+        see_approval(l, id);
+    } else if (kind == KIND_PAST && find(l, id) == FOUND_NONE) {
+        return true;
     } else if (kind == KIND_SKILL && !ch_span_starts(id, CH_SPAN("skill_"))) {
         return true; // one of the provider's own
     } else if (!(kind == KIND_URI && is_anybodys(id)) && !may_use(l, find(l, id))) {

@@ -194,6 +194,9 @@ static void choose_observers(struct exchange *x, const char *base)
         ch_usage_scan_init(&x->usage, x->pl->proxy->usage_plans, x->route->usage_form);
         x->usage.on_object = objects_learn;
         x->usage.object_arg = x;
+        x->usage.is_kept =
+            x->facts.has_thread ||
+            (x->route->usage_form == CH_USAGE_OPENAI_RESPONSES && !x->facts.is_unstored);
     }
     if (x->is_sse)
         ch_sse_init(&x->sse);

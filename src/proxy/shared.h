@@ -45,6 +45,8 @@ struct request_facts {
     int64_t choices, prompts;
     bool refers_to_content, has_tools, may_search;
     bool has_reference; // to what the provider keeps, or an item with an id that may be one
+    bool has_thread;    // Anthropic holds the conversation
+    bool is_unstored;   // store is false: the response and its items are not kept
     uint8_t tier_len;
     char tier[16];
 

@@ -144,10 +144,16 @@ static void read_object(struct ch_usage_scan *scan, const struct reading *r)
         scan->on_object(scan->object_arg, r->value->raw);
 }
 
+static void read_item(struct ch_usage_scan *scan, const struct reading *r)
+{
+    if (scan->is_kept)
+        read_object(scan, r);
+}
+
 static void read_stored_id(struct ch_usage_scan *scan, const struct reading *r)
 {
     read_id(scan, r);
-    read_object(scan, r);
+    read_item(scan, r);
 }
 
 static void take_usd(const struct reading *r, int64_t *nano)
@@ -569,6 +575,7 @@ static const read_fn readers[CH_USAGE_MEANINGS] = {
     [CH_MEANS_MODEL] = read_model,
     [CH_MEANS_ID] = read_id,
     [CH_MEANS_STORED_ID] = read_stored_id,
+    [CH_MEANS_ITEM] = read_item,
     [CH_MEANS_OBJECT] = read_object,
     [CH_MEANS_TIER] = read_tier,
     [CH_MEANS_TRAFFIC] = read_traffic,

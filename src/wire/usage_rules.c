@@ -62,11 +62,12 @@ static const struct ch_usage_rule chat_rules[] = {
 
 // wire.md §2.2: the object as a plain body, or inside an event.
 #define RESPONSE_OBJECT(p)                                                                         \
-    TEXT(p "id", CH_MEANS_STORED_ID), TEXT(p "output[].id", CH_MEANS_OBJECT),                      \
-        TEXT(p "output[].container_id", CH_MEANS_OBJECT), TEXT(p "model", CH_MEANS_MODEL),         \
-        TEXT(p "service_tier", CH_MEANS_TIER), TEXT(p "status", CH_MEANS_STATUS),                  \
-        TEXT(p "error", CH_MEANS_ERROR), TEXT(p "usage", CH_MEANS_USAGE),                          \
-        COUNT(p "usage.input_tokens", CH_SLOT_INPUT),                                              \
+    TEXT(p "id", CH_MEANS_STORED_ID), TEXT(p "output[].id", CH_MEANS_ITEM),                        \
+        TEXT(p "output[].container_id", CH_MEANS_OBJECT),                                          \
+        TEXT(p "output[].environment.container_id", CH_MEANS_OBJECT),                              \
+        TEXT(p "model", CH_MEANS_MODEL), TEXT(p "service_tier", CH_MEANS_TIER),                    \
+        TEXT(p "status", CH_MEANS_STATUS), TEXT(p "error", CH_MEANS_ERROR),                        \
+        TEXT(p "usage", CH_MEANS_USAGE), COUNT(p "usage.input_tokens", CH_SLOT_INPUT),             \
         COUNT(p "usage.output_tokens", CH_SLOT_OUTPUT),                                            \
         COUNT(p "usage.total_tokens", CH_SLOT_TOTAL),                                              \
         COUNT(p "usage.input_tokens_details.cached_tokens", CH_SLOT_CACHED),                       \
@@ -87,8 +88,9 @@ static const struct ch_usage_rule responses_rules[] = {
     TEXT("type", CH_MEANS_TYPE),
     RESPONSE_OBJECT(""),
     RESPONSE_OBJECT("response."),
-    TEXT("item.id", CH_MEANS_OBJECT),
+    TEXT("item.id", CH_MEANS_ITEM),
     TEXT("item.container_id", CH_MEANS_OBJECT),
+    TEXT("item.environment.container_id", CH_MEANS_OBJECT),
 };
 
 // wire.md §2.3
@@ -117,9 +119,9 @@ static const struct ch_usage_rule embeddings_rules[] = {
 static const struct ch_usage_rule anthropic_rules[] = {
     TEXT("type", CH_MEANS_TYPE),
     TEXT("error", CH_MEANS_ERROR),
-    TEXT("id", CH_MEANS_ID),
+    TEXT("id", CH_MEANS_STORED_ID),
     TEXT("model", CH_MEANS_MODEL),
-    TEXT("message.id", CH_MEANS_ID),
+    TEXT("message.id", CH_MEANS_STORED_ID),
     TEXT("message.model", CH_MEANS_MODEL),
     TEXT("container.id", CH_MEANS_OBJECT),
     TEXT("message.container.id", CH_MEANS_OBJECT),

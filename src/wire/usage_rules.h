@@ -18,8 +18,9 @@ enum ch_usage_meaning {
     CH_MEANS_BYOK,
     CH_MEANS_MODEL,
     CH_MEANS_ID,
-    CH_MEANS_STORED_ID, // the same, and it can be referred to
-    CH_MEANS_OBJECT,    // another id that can be referred to
+    CH_MEANS_STORED_ID, // the same, and it can be referred to where the answer is kept
+    CH_MEANS_ITEM,      // of the answer's output, likewise
+    CH_MEANS_OBJECT,    // the id of something that is there beside the answer
     CH_MEANS_TIER,
     CH_MEANS_TRAFFIC, // Vertex' word for the tier
     CH_MEANS_SPEED,

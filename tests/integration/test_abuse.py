@@ -79,6 +79,28 @@ def test_abuse_04_nested_models_change_nothing(world, narrow_key):
     assert world.upstreams["openai"].last.body == body
 
 
+GPT, CLAUDE = {"type": "image_generation", "model": "gpt-image-2"}, {"type": "advisor_20260301", "name": "advisor", "model": "claude-opus-5"}
+INLINE = {"type": "tool_addition", "tool": {"type": "tool_definition", "definition": CLAUDE}}
+
+
+@pytest.mark.parametrize("target, members, refused", [
+    ("/v1/responses", {"input": [{"type": "additional_tools", "role": "developer", "tools": [GPT]}]}, "gpt-image-2"),
+    ("/v1/responses", {"input": [{"type": "tool_search_output", "tools": [{"type": "function"}, GPT]}]}, "gpt-image-2"),
+    ("/v1/responses", {"tools": [{"type": "image_generation", "svg": {"model": "gpt-5"}}]}, "gpt-5"),
+    ("/v1/responses", {"input": [{"tools": [{"type": "image_generation", "svg": {"model": "gpt-5"}}]}]}, "gpt-5"),
+    ("/v1/images/generations", {"prompt": "a hat", "svg": {"model": "gpt-5"}}, "gpt-5"),
+    ("/v1/messages", {"messages": [{"role": "system", "content": [INLINE]}]}, "claude-opus-5"),
+    ("/v1/messages", {"messages": [{"role": "user", "content": [{"type": "compaction", "tool_changes": [INLINE]}]}]}, "claude-opus-5")], ids=str)
+def test_abuse_04_models_of_tools_inside_a_conversation(world, target, members, refused):
+    """They are called and billed as those at the top are."""
+    provider = "anthropic" if target == "/v1/messages" else "openai"
+    _, key = world.fresh_key(provider, models="gpt-4o")
+    before = forwards(world)
+    response = world.exchange(request(target, key, samples.compact({"model": "gpt-4o", **members}), carrier=samples.CARRIER[provider]))
+    assert (response.status, response.error, forwards(world) - before) == (403, "model_not_allowed", 0)
+    assert f"Model {refused} is not allowed" in response.body.decode()
+
+
 @pytest.mark.parametrize("query", ["?model=gpt-5", "?model=gpt-4o", "?a=b&model=gpt-5", "?model="])
 def test_abuse_05_model_in_the_query(world, key, query):
     response = post(world, key, samples.CHAT.body, CHAT + query)

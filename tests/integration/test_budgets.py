@@ -370,6 +370,25 @@ def test_the_reservation_is_the_dearest_that_was_asked_for(world, members):
     assert len(world.upstreams["openai"].requests) == tier
 
 
+INLINE_SEARCH = {"type": "tool_addition", "tool": {"type": "tool_definition", "definition": {"type": "web_search_20260318", "name": "web_search"}}}
+
+
+@pytest.mark.parametrize("dialect, members", [
+    ("anthropic", {"thread": {"type": "continue", "previous_message_id": "msg_1"}}),
+    ("anthropic", {"messages": [{"role": "system", "content": [INLINE_SEARCH]}]}),
+    ("anthropic", {"messages": [{"role": "user", "content": [{"type": "compaction", "tool_changes": [INLINE_SEARCH]}]}]}),
+    ("openai", {"input": [{"type": "additional_tools", "tools": [{"type": "web_search"}]}]}),
+    ("gemini", {"tools": {"googleSearch": {}}}), ("gemini", {"tools": {"urlContext": {}}})], ids=str)
+def test_what_a_conversation_brings_is_reserved(world, dialect, members):
+    """Held history, and tools that the provider runs, wherever they are written."""
+    world.call("provider.update", name=dialect, objects="shared")
+    name, token = world.make_key(dialect)
+    dearer = Ask(token, dialect, **members)
+    world.set_budget(f"key:{name}", max(Ask(token, dialect).worst, dearer.worst), mode="strict")
+    assert world.exchange(dearer.data).status == 429
+    assert not world.upstreams[dialect].requests
+
+
 def test_prompts_times_choices_cannot_overflow(world):
     """Both factors are the caller's."""
     name, token = world.make_key()

@@ -238,6 +238,13 @@ def test_abuse_05_model_in_the_query_of_a_form(world, key, target):
     assert (response.status, response.error, forwards(world)) == (400, "model_mismatch", 0)
 
 
+def test_abuse_04_the_writer_of_an_svg_stands_under_the_lists(world, narrow_key):
+    for body in (form(GOOD, part(b"svg[model]", b"gpt-5")), form(part(b"svg[model]", b"gpt-5"), GOOD, upload())):
+        response = post_form(world, narrow_key, body, EDIT)
+        assert (response.status, response.error, forwards(world)) == (403, "model_not_allowed", 0)
+    assert post_form(world, narrow_key, form(GOOD, part(b"svg[model]", MODEL.encode()), upload()), EDIT).status == 200
+
+
 def test_abuse_06_azure_forms(world):
     """The deployment in the path decides; a form that names another model is refused."""
     upstream = Upstream(reply(answer(b'{"text":"hi"}')))

@@ -21,13 +21,15 @@ def tenants(world):
     for name, project in (("a", "alpha"), ("sibling", "alpha"), ("b", "beta")):
         world.key(name, "openai", "anthropic", "gemini", options=["--project", project])
     world.key("namesake", "openai", team="others", options=["--project", "alpha"])
+    for name, project in (("a", "alpha"), ("b", "beta")):
+        world.key(f"{name}-compatible", "compatible", options=["--project", project])
     return world
 
 
 @pytest.fixture(scope="module")
 def account(tmp_path_factory, certificates):
     """Accounts that two projects share."""
-    world = tenants(World(tmp_path_factory.mktemp("objects"), certificates, providers=("openai", "anthropic", "gemini"), threads=2))
+    world = tenants(World(tmp_path_factory.mktemp("objects"), certificates, threads=2))
     yield world
     assert world.daemon.is_running(), world.daemon.tail()
     world.close()
@@ -37,7 +39,7 @@ def post(world, key, target, body, script=None, provider="openai"):
     for upstream in world.upstreams.values():
         upstream.forget()
     world.upstreams[provider].script = script or reply(answer(compact({})))
-    response = world.exchange(request(target, world.keys[key], compact(body), carrier=CARRIER[provider]))
+    response = world.exchange(request(target, world.keys[key], compact(body), carrier=CARRIER.get(provider, "authorization")))
     return response, sum(len(upstream.requests) for upstream in world.upstreams.values())
 
 
@@ -139,6 +141,119 @@ def test_streamed_ids_are_learned_before_the_client_has_them(account):
         is_read.set()
 
 
+# ---- what items of a Responses input are
+
+def item(world, key, text, provider="openai"):
+    """A request whose input has one item, as it is written: (status, forwards)."""
+    world.upstreams[provider].forget()
+    world.upstreams[provider].script = reply(answer(compact({})))
+    response = world.exchange(request(RESPONSES, world.keys[key], b'{"model":"gpt-5","input":[%s]}' % text.encode()))
+    return response.status, len(world.upstreams[provider].requests)
+
+
+def test_an_item_without_its_payload_is_a_reference(account):
+    """The provider would look it up; who stores nothing sends all of it."""
+    refers = ['{"type":"reasoning","id":"rs_x","summary":[]}', '{"type":"reasoning","id":"rs_x","encrypted_content":null}',
+              '{"id":"rs_x","encrypted_content":"","type":"reasoning"}', '{"type":"reasoning","id":"rs_x","result":"aGk="}',
+              '{"type":"reasoning","id":"rs_x","content":[{"type":"reasoning_text","text":"Hm"}]}',
+              '{"type":"reasoning","id":"rs_x","encrypted_content":"gAAA","encrypted_content":null}',
+              '{"type":"message","id":"rs_x","type":"reasoning","role":"user","content":"Hi"}',
+              '{"type":"image_generation_call","id":"ig_x","status":"completed","result":null}',
+              '{"type":"image_generation_call","id":"ig_x","encrypted_content":"gAAA"}']
+    whole = ['{"type":"reasoning","id":"rs_x","summary":[],"encrypted_content":"gAAA"}', '{"type":"reasoning","summary":[]}',
+             '{"id":"ig_x","result":"%s","type":"image_generation_call"}' % ("aGk=" * 500),
+             '{"type":"web_search_call","id":"ws_x","status":"completed"}']
+    for text in refers:
+        assert item(account, "a", text) == DENIED, text
+    for text in whole:
+        assert item(account, "a", text) == ALLOWED, text
+
+
+def test_every_id_of_an_item_counts(account):
+    assert ask(account, "a", {}, script=answered("resp_ids", output=[{"type": "message", "id": "msg_ids"}])) == ALLOWED
+    assert item(account, "a", '{"type":"item_reference","id":"msg_ids"}') == ALLOWED
+    assert item(account, "a", '{"type":"item_reference","id":"msg_ids","id":"msg_other"}') == DENIED
+    assert item(account, "a", '{"type":"item_reference","id":"msg_other","id":"msg_ids"}') == DENIED
+
+
+def test_what_is_told_again_may_be_older_than_the_table(account):
+    """But not another tenant's; and an approval is to a request of one's own."""
+    output = [{"type": "code_interpreter_call", "id": "ci_past", "container_id": "cntr_past"}, {"type": "mcp_approval_request", "id": "mcpr_past"}]
+    assert ask(account, "a", {}, script=answered("resp_past", output=output)) == ALLOWED
+    call = '{"type":"code_interpreter_call","code":"1","container_id":"%s"}'
+    for container, b in (("cntr_gone", ALLOWED), ("cntr_past", DENIED)):
+        assert item(account, "a", call % container) == ALLOWED
+        assert item(account, "b", call % container) == b
+    for text, (past, gone) in {'{"type":"mcp_call","approval_request_id":"%s"}': (DENIED, ALLOWED),
+                               '{"approval_request_id":"%s","type":"mcp_approval_response","approve":true}': (DENIED, DENIED),
+                               '{"approval_request_id":"%s","approve":true}': (DENIED, DENIED),
+                               '{"type":"mcp_approval_response","approval_request_id":"%s","type":"mcp_call"}': (DENIED, DENIED)}.items():
+        assert item(account, "a", text % "mcpr_past") == ALLOWED, text
+        assert item(account, "b", text % "mcpr_past") == past, text
+        assert item(account, "a", text % "mcpr_gone") == gone, text
+
+
+def test_tools_inside_items(account):
+    """What a tool may not name at the top it may not name inside the conversation."""
+    for tool in ({"type": "file_search", "vector_store_ids": ["vs_1"]}, {"type": "code_interpreter", "container": "cntr_1"},
+                 {"type": "code_interpreter", "container": {"type": "auto", "file_ids": ["file_1"]}},
+                 {"type": "shell", "environment": {"type": "container_reference", "container_id": "cntr_1"}},
+                 {"type": "shell", "environment": {"type": "container_auto", "file_ids": ["file_1"]}},
+                 {"type": "shell", "environment": {"type": "container_auto", "skills": [{"type": "skill_reference", "skill_id": "skill_1"}]}},
+                 {"type": "image_generation", "input_image_mask": {"file_id": "file_1"}},
+                 {"type": "mcp", "server_label": "x", "tunnel_id": "tunnel_1"}):
+        for more in ({"tools": [tool]}, {"input": [{"type": "additional_tools", "role": "developer", "tools": [tool]}]},
+                     {"input": [{"type": "tool_search_output", "tools": [{"type": "function"}, tool]}]}):
+            assert ask(account, "a", more) == DENIED, more
+    listed = {"type": "mcp_list_tools", "server_label": "x", "tools": [{"name": "f", "input_schema": {}}]}
+    assert ask(account, "a", {"input": [listed]}) == ALLOWED
+
+
+def test_containers_of_shell_calls_are_learned(account):
+    call = {"type": "shell_call", "environment": {"type": "container_reference", "container_id": "cntr_plain"}}
+    assert ask(account, "a", {}, script=answered("resp_shell", output=[call])) == ALLOWED
+    done = sse({"type": "response.output_item.done", "item": {**call, "environment": {"container_id": "cntr_streamed"}}}, "response.output_item.done")
+    assert ask(account, "a", {"stream": True}, script=reply(chunked([done]))) == ALLOWED
+    for container in ("cntr_plain", "cntr_streamed"):
+        for more in ({"input": [{**call, "environment": {"type": "container_reference", "container_id": container}}]},
+                     {"tools": [{"type": "shell", "environment": {"type": "container_reference", "container_id": container}}]}):
+            assert ask(account, "sibling", more) == ALLOWED, more
+            assert ask(account, "b", more) == DENIED, more
+
+
+def test_what_is_not_stored_is_not_learned(account):
+    """But the container that it ran in is there."""
+    output = [{"type": "message", "id": "msg_unstored"}, {"type": "code_interpreter_call", "container_id": "cntr_unstored"}]
+    assert ask(account, "a", {"store": False}, script=answered("resp_unstored", output=output)) == ALLOWED
+    assert ask(account, "a", {"previous_response_id": "resp_unstored"}) == DENIED
+    assert ask(account, "b", {"input": [{"type": "message", "id": "msg_unstored", "role": "assistant", "content": "Hi"}]}) == ALLOWED
+    assert ask(account, "a", {"tools": [{"type": "code_interpreter", "container": "cntr_unstored"}]}) == ALLOWED
+    assert ask(account, "a", {"store": True}, script=answered("resp_stored")) == ALLOWED
+    assert ask(account, "a", {"previous_response_id": "resp_stored"}) == ALLOWED
+
+
+def test_what_is_compared_with_may_be_unknown(account):
+    make(account, "resp_compared")
+    for key, id_, result in (("a", "resp_never", ALLOWED), ("a", "resp_compared", ALLOWED), ("b", "resp_compared", DENIED), ("b", None, ALLOWED)):
+        assert ask(account, key, {"prompt_cache_options": {"comparison_response_id": id_}}) == result, (key, id_)
+
+
+def test_compatible_servers_repeat_the_ids_of_items(account):
+    def at(key, text):
+        return item(account, key, text, provider="compatible")
+
+    made = answered("resp_7", output=[{"type": "message", "id": "msg_7"}])
+    assert ask(account, "a-compatible", {}, script=made, provider="compatible") == ALLOWED
+    for text, result in (('{"type":"message","id":"msg_7","role":"assistant","content":"Hi"}', ALLOWED),
+                         ('{"type":"reasoning","id":"msg_7","summary":[],"content":[{"type":"reasoning_text","text":"Hm"}]}', ALLOWED),
+                         ('{"type":"reasoning","id":"msg_7","summary":[],"content":[]}', DENIED),
+                         ('{"type":"item_reference","id":"msg_7"}', DENIED), ('{"id":"msg_7"}', DENIED)):
+        assert at("a-compatible", text) == ALLOWED, text
+        assert at("b-compatible", text) == result, text
+
+
+# ---- other endpoints
+
 def test_chat_completions(account):
     def chat(key, message):
         response, forwards = post(account, key, CHAT, {"model": "gpt-4o", "messages": [message]})
@@ -148,10 +263,36 @@ def test_chat_completions(account):
     assert chat("a", {"role": "user", "content": [{"type": "file", "file": {"file_data": "data:,x"}}]}) == ALLOWED
 
 
+def say(world, key, more, script=None):
+    body = {"model": "claude-sonnet-4-5", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}], **more}
+    return post(world, key, MESSAGES, body, script, "anthropic")
+
+
+def test_threads(account):
+    """Anthropic holds the conversation of a thread under the answer's id; that of any other answer is no object."""
+    def say_in(key, thread, id_="msg_any", script=None):
+        made = {"id": id_, "type": "message", "usage": {"input_tokens": 1, "output_tokens": 1}}
+        response, forwards = say(account, key, {"thread": thread}, script or reply(answer(compact(made))))
+        return response.status, forwards
+
+    def go_on(key, id_):
+        return say_in(key, {"type": "continue", "previous_message_id": id_})
+
+    start = sse({"type": "message_start", "message": {"id": "msg_streamed", "usage": {"input_tokens": 1}}}, "message_start")
+    assert say_in("a", {"type": "create"}, "msg_thread") == ALLOWED
+    assert say_in("a", {"type": "create"}, script=reply(chunked([start]))) == ALLOWED
+    assert say_in("a", None, "msg_loose") == ALLOWED
+    for id_ in ("msg_thread", "msg_streamed"):
+        assert go_on("a", id_) == go_on("sibling", id_) == ALLOWED
+        assert go_on("b", id_) == DENIED
+    assert go_on("a", "msg_loose") == go_on("a", "msg_never") == DENIED
+    for key, id_, status in (("b", "msg_never", 200), ("b", None, 200), ("b", "msg_thread", 404), ("a", "msg_thread", 200)):
+        assert say(account, key, {"diagnostics": {"previous_message_id": id_}})[0].status == status, (key, id_)
+
+
 def test_messages(account):
     def message(key, more, script=None):
-        body = {"model": "claude-sonnet-4-5", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}], **more}
-        return post(account, key, MESSAGES, body, script, "anthropic")
+        return say(account, key, more, script)
 
     made = {"id": "msg_1", "type": "message", "container": {"id": "container_1"}, "usage": {"input_tokens": 1, "output_tokens": 1}}
     assert message("a", {}, reply(answer(compact(made))))[1] == 1
@@ -159,8 +300,11 @@ def test_messages(account):
         assert message("a", {"container": container})[0].status == 200
         refused, forwards = message("b", {"container": container})
         assert (refused.status, forwards, json.loads(refused.body)["error"]["type"]) == (404, 0, "not_found_error")
+    document = {"type": "document", "source": {"type": "content", "content": [{"type": "image", "source": {"type": "file", "file_id": "file_1"}}]}}
     for part in ({"type": "document", "source": {"type": "file", "file_id": "file_1"}}, {"type": "container_upload", "file_id": "file_1"},
-                 {"type": "tool_result", "content": [{"type": "image", "source": {"type": "file", "file_id": "file_1"}}]}):
+                 {"type": "tool_result", "content": [{"type": "image", "source": {"type": "file", "file_id": "file_1"}}]},
+                 document, {"type": "tool_result", "content": [document]}, {"type": "web_fetch_tool_result", "content": {"content": document}},
+                 {"type": "web_fetch_tool_result", "content": {"content": {"type": "document", "source": {"type": "file", "file_id": "file_1"}}}}):
         refused, forwards = message("a", {"messages": [{"role": "user", "content": [part]}]})
         assert (refused.status, forwards) == (404, 0), part
 
@@ -179,7 +323,10 @@ def test_gemini(account):
             assert generate({"systemInstruction": {"parts": [part]}}) == DENIED, part
     assert generate({"contents": [{"parts": [{"fileData": {"fileUri": "https://www.youtube.com/watch?v=1"}}]}]}) == ALLOWED
     assert generate({"cachedContent": "cachedContents/1"}) == generate({"cached_content": "cachedContents/1"}) == DENIED
-    assert generate({"tools": [{"fileSearch": {"fileSearchStoreNames": ["fileSearchStores/1"]}}]}) == DENIED
+    for names in (["fileSearchStores/1"], "fileSearchStores/1"):
+        for tool in ({"fileSearch": {"fileSearchStoreNames": names}}, {"file_search": {"file_search_store_names": names}}):
+            assert generate({"tools": [tool]}) == generate({"tools": tool}) == DENIED, tool
+    assert generate({"tools": {"googleSearch": {}}}) == ALLOWED
 
 
 def test_owners_outlive_the_process(account):
