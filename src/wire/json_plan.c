@@ -6,16 +6,18 @@
 static int16_t add_node(struct ch_json_plan *plan)
 {
     plan->nodes[plan->count] =
-        (struct ch_json_node){.path = -1, .element = -1, .child = -1, .sibling = -1};
+        (struct ch_json_node){.path = -1, .element = -1, .next = -1, .like = -1};
     memset(plan->nodes[plan->count].bucket, -1, sizeof plan->nodes[plan->count].bucket);
     return plan->count++;
 }
 
 // The same for keys that differ in case alone, so that most that resemble no name are known at
 // once.
-static uint64_t look_bit(struct ch_span key)
+static unsigned look_of(struct ch_span key)
 {
-    return UINT64_C(1) << ((key.len + 7u * ((unsigned char)key.ptr[0] | 0x20u)) & 63);
+    unsigned first = (unsigned char)key.ptr[0] | 0x20u;
+    unsigned last = (unsigned char)key.ptr[key.len - 1] | 0x20u;
+    return ((unsigned)key.len + 7u * first + 17u * last) & 63;
 }
 
 // Tells the names of one object apart by what is at hand: length, first and last byte.
@@ -48,11 +50,12 @@ static int16_t add_child(struct ch_json_plan *plan, int16_t parent, struct ch_sp
     struct ch_json_node *node = &plan->nodes[at];
     memcpy(node->key, key.ptr, key.len);
     node->key_len = (uint8_t)key.len;
-    node->sibling = plan->nodes[parent].child;
-    plan->nodes[parent].child_looks |= look_bit(key);
-    plan->nodes[parent].child = at;
     node->next = plan->nodes[parent].bucket[hash_key(key)];
     plan->nodes[parent].bucket[hash_key(key)] = at;
+    if (parent == 0) {
+        node->like = plan->looks[look_of(key)];
+        plan->looks[look_of(key)] = at;
+    }
     return at;
 }
 
@@ -116,6 +119,7 @@ enum ch_err ch_json_plan_new(const char *const *paths, size_t count, struct ch_j
     if (!plan)
         return CH_ERR_NOMEM;
     plan->count = 0;
+    memset(plan->looks, -1, sizeof plan->looks);
     add_node(plan);
     enum ch_err err = CH_OK;
     for (size_t i = 0; i < count && !err; i++)
@@ -171,10 +175,10 @@ static struct ch_span fold_key(struct ch_span key, char out[CH_JSON_VALUE_MAX])
 
 static bool is_graphic(struct ch_span key)
 {
-    bool odd = false;
     for (size_t i = 0; i < key.len; i++)
-        odd |= key.ptr[i] <= ' ' || key.ptr[i] == 0x7F;
-    return !odd;
+        if (key.ptr[i] <= ' ' || key.ptr[i] == 0x7F)
+            return false;
+    return true;
 }
 
 bool ch_json_plan_resembles(const struct ch_json_plan *plan, struct ch_span key, bool cut)
@@ -184,9 +188,9 @@ bool ch_json_plan_resembles(const struct ch_json_plan *plan, struct ch_span key,
     char folded[CH_JSON_VALUE_MAX];
     if (!is_graphic(key))
         key = fold_key(key, folded);
-    if (key.len == 0 || !(plan->nodes[0].child_looks & look_bit(key)))
+    if (key.len == 0)
         return false;
-    for (int16_t at = plan->nodes[0].child; at >= 0; at = plan->nodes[at].sibling) {
+    for (int16_t at = plan->looks[look_of(key)]; at >= 0; at = plan->nodes[at].like) {
         const struct ch_json_node *node = &plan->nodes[at];
         if (node->key_len == key.len && ch_span_ieq(key, (struct ch_span){node->key, key.len}))
             return true;

@@ -8,19 +8,18 @@
 
 // Node 0 is the document.
 struct ch_json_node {
-    int16_t path;         // index of the path that ends here; -1: none
-    int16_t element;      // the node of "[]"; -1: none
-    int16_t child;        // the first of its members; -1: none
-    int16_t sibling;      // the next member of the same object; -1: the last
-    uint64_t child_looks; // a bit for each length and first letter of its members' names
-    int16_t bucket[32];   // its members by hash: the first of each
-    int16_t next;         // the next member of the same bucket; -1: the last
+    int16_t path;       // index of the path that ends here; -1: none
+    int16_t element;    // the node of "[]"; -1: none
+    int16_t bucket[32]; // its members by hash: the first of each
+    int16_t next;       // the next member of the same bucket; -1: the last
+    int16_t like;       // the next top-level name of the same look; -1: the last
     uint8_t key_len;
     char key[CH_JSON_KEY_MAX];
 };
 
 struct ch_json_plan {
     int16_t count;
+    int16_t looks[64]; // the top-level names by what they keep in another case: the first of each
     struct ch_json_node nodes[];
 };
 
