@@ -22,7 +22,7 @@ Made by `scripts/bench --write`; measure your own machine with `scripts/bench`.
 
 ## What stands there
 
-- The proxy under test has core 0 to itself; the stand-in provider (`chaperone sandbox`) and the load share core 1.
+- The proxy under test has core 0; the stand-in provider (`chaperone sandbox`) and the load share core 1.
   Everything is plaintext on loopback. chaperone runs with `threads: 1`, the others with one worker.
 - nginx and haproxy are bare relays: no authentication, no log, connections kept on both sides. chaperone does what it
   does in service: it authenticates the key, applies its model rule, replaces the credential, meters the answer and
@@ -30,9 +30,9 @@ Made by `scripts/bench --write`; measure your own machine with `scripts/bench`.
   included, and is read when all rows are in the database; that they are all there is a row of the table.
 - 64 connections that are kept alive for the loads, one for the latencies. "Added" is what a program adds to the direct
   way in the same round.
-- CPU an exchange is measured with all programs under load at the same time, on the one core: what
-  slows a shared host meets them alike. The other rounds go through the programs in turn. A value is the median of the rounds; "÷ nginx" and "÷ haproxy" are
-  chaperone's value divided by theirs, the median of the quotients within a round.
+- CPU an exchange is measured with all programs under load at the same time, together on core 0: what slows a shared
+  host meets them alike. The other rounds go through the programs in turn. A value is the median of the rounds;
+  "÷ nginx" and "÷ haproxy" are chaperone's value divided by theirs, the median of the quotients within a round.
 - The stream upstream of `tests/bench/bench_stream.c` is also its client, so that each event is timed on one clock from
   the provider's write to the client's read.
 - Open streams get an event each two seconds. 1,000,000 keys: the loads go through the keys in use in turn.
