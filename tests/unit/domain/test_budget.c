@@ -639,21 +639,14 @@ static void a_closed_period_fires_nothing(void **state)
 
 // ---- Threads
 
+// One random schedule each. The thread sanitizer looks for races, and these show early.
 #if defined(__SANITIZE_THREAD__)
-#define SLOWER 20
-#elif defined(__SANITIZE_ADDRESS__)
-#define SLOWER 5
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
-#define SLOWER 20
-#endif
-#endif
-#ifndef SLOWER
-#define SLOWER 1
+#define ROUNDS 50000
+#else
+#define ROUNDS 1000000
 #endif
 
 #define THREADS 4
-#define ROUNDS  (1000000 / SLOWER) // one random schedule each
 #define STEPS   6
 #define DAYS    3 // that the clocks of a round jump about in
 #define BUDGETS 2
