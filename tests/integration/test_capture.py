@@ -67,7 +67,8 @@ def day_files(world):
 def events(world, count=None, within=10):
     """What the day files hold, once there are `count`."""
     def read():
-        return [json.loads(line) for path in day_files(world) for line in path.read_text().splitlines()]
+        lines = [line for path in day_files(world) for line in path.read_text().splitlines(keepends=True)]
+        return [json.loads(line) for line in lines if line.endswith("\n")]  # the last may be being written
 
     if count is not None:
         wait_until(lambda: len(read()) >= count, within, f"{count} captured events", 0.05)
