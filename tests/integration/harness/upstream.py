@@ -37,6 +37,7 @@ class Connection:
         self.sent = 0
         self.gone = threading.Event()
         self.is_closed = False
+        self.reader = None
         self.parsed = 0
 
     def send(self, data, pause=0.0):
@@ -60,17 +61,22 @@ class Connection:
         return done
 
     def close(self):
-        self.is_closed = True
-        try:
-            self.sock.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass
-        self.sock.close()
+        self._end(socket.SHUT_RDWR)
 
     def reset(self):
-        self.is_closed = True
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.sock.close()
+        self._end(socket.SHUT_RD)
+
+    def _end(self, how):
+        """The descriptor is closed by the thread that reads from it alone: by any other, its number could be a new
+        connection's when that thread reads next, and bytes of that one would be lost."""
+        self.is_closed = True
+        try:
+            self.sock.shutdown(how)
+        except OSError:
+            pass
+        if threading.get_ident() == self.reader:
+            self.sock.close()
 
     def wait_gone(self, within=10):
         """Reads until the peer closes; whether it did within the time."""
@@ -118,6 +124,7 @@ class Connection:
         return request
 
     def serve(self):
+        self.reader = threading.get_ident()
         try:
             if self.upstream.tls:
                 self.sock = self.upstream.tls.wrap_socket(self.sock, server_side=True)
@@ -129,8 +136,7 @@ class Connection:
         except (EOFError, OSError, ssl.SSLError):
             self.gone.set()
         finally:
-            if not self.is_closed:
-                self.sock.close()
+            self.sock.close()
 
 
 class Upstream:
