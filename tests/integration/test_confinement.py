@@ -2,34 +2,26 @@
 """What the daemon itself gives up at its start (docs/threat-model.md T26): programs, and what no relay asks a kernel for."""
 import errno
 import json
-import mmap
 import pathlib
 import re
 import struct
-import subprocess
 
 import pytest
 
 from harness import samples
-from harness.process import SANITIZERS, clean_environment, wait_until
+from harness.preload import Preload
+from harness.process import wait_until
 from harness.upstream import reply
 from harness.world import ask, wire
 
-SOURCE = pathlib.Path(__file__).parent / "harness/executes.c"
 HOOK = "#!/usr/bin/env python3\nimport sys\nfor line in sys.stdin:\n    print(line, end='', flush=True)\n"
 
 
-class Executes:
+class Executes(Preload):
     """A thread inside the daemon that executes programs when asked."""
 
     def __init__(self, folder):
-        self.library, path = folder / "executes.so", folder / "executes.page"
-        subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", self.library, SOURCE], check=True, timeout=60)
-        path.write_bytes(bytes(8))
-        self.file = open(path, "r+b")
-        self.page = mmap.mmap(self.file.fileno(), 8)
-        self.environment = clean_environment(LD_PRELOAD=str(self.library), EXECUTES=str(path),
-                                             ASAN_OPTIONS=SANITIZERS["ASAN_OPTIONS"] + ":verify_asan_link_order=0")
+        super().__init__(folder, "executes", 8)
 
     def __call__(self):
         """0, or errno."""
@@ -58,7 +50,7 @@ def start(world, environment, **settings):
 
 def test_no_thread_executes_a_program(make_world, executes, tmp_path):
     world = make_world(providers=("openai",))
-    assert start(world, executes.environment) == "full"
+    assert start(world, executes.environment()) == "full"
     found = modes(world.daemon.pid)
     assert len(found) > 5 and set(found) == {("2", "1")}
     assert executes() == errno.EPERM
@@ -75,7 +67,7 @@ def test_no_thread_executes_a_program(make_world, executes, tmp_path):
     world.configure(log={"level": "info"})
     world.cli("reload")
     # Started with it, the hook works, and the rest stays given up.
-    assert start(world, executes.environment, capture={"bodies": "on", "hook": {"program": str(hook), "timeout": "20s"}}) == "except_programs"
+    assert start(world, executes.environment(), capture={"bodies": "on", "hook": {"program": str(hook), "timeout": "20s"}}) == "except_programs"
     assert set(modes(world.daemon.pid)) == {("2", "1")}
     assert executes() == 0
     assert world.exchange(ask(samples.CHAT, key)).status == 200
@@ -84,5 +76,5 @@ def test_no_thread_executes_a_program(make_world, executes, tmp_path):
 
 def test_a_kernel_that_refuses_is_no_reason_not_to_serve(make_world, executes):
     world = make_world(providers=("openai",))
-    assert start(world, {**executes.environment, "REFUSE_SECCOMP": "1"}) == "none"
+    assert start(world, executes.environment(REFUSE_SECCOMP="1")) == "none"
     assert 'event=not_confined err="seccomp: Function not implemented"' in world.daemon.err.read_text()

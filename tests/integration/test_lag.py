@@ -3,11 +3,8 @@
 
 Every touch of the disk takes half a second here, so that waiting for one is unmistakable on any machine."""
 import json
-import mmap
-import pathlib
 import sqlite3
 import struct
-import subprocess
 import threading
 import time
 
@@ -15,26 +12,20 @@ import pytest
 
 from harness import samples
 from harness.admin import Refused, admin_call
-from harness.process import ROOT, SANITIZERS, clean_environment, wait_until
+from harness.preload import Preload
+from harness.process import ROOT, wait_until
 from harness.upstream import reply
 from harness.world import World, ask, wire
 
-SOURCE = pathlib.Path(__file__).parent / "harness/waits.c"
 DELAY_MS, LAG_MS, LOCKED_SECONDS, SECONDS = 500, 250, 1, 0.5  # of the storm; what it began comes to its end
 FIELDS = ("is_armed", "delay_ms", "misbehaves", "loops", "calls_of_loops", "last_call", "delayed_elsewhere", "hanging", "turns",
           "longest_turn_ns")
 PAGE = struct.Struct("=8i2q")
 
 
-class Waits:
+class Waits(Preload):
     def __init__(self, folder):
-        self.library, path = folder / "waits.so", folder / "waits.page"
-        subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", self.library, SOURCE, "-ldl"], check=True, timeout=60)
-        path.write_bytes(bytes(PAGE.size))
-        self.file = open(path, "r+b")
-        self.page = mmap.mmap(self.file.fileno(), PAGE.size)
-        self.environment = clean_environment(LD_PRELOAD=str(self.library), WAITS=str(path),
-                                             ASAN_OPTIONS=SANITIZERS["ASAN_OPTIONS"] + ":verify_asan_link_order=0")
+        super().__init__(folder, "waits", PAGE.size, "-ldl")
 
     def arm(self, misbehaves=0):
         self.page[:12] = struct.pack("=3i", 1, DELAY_MS, misbehaves)
@@ -56,7 +47,7 @@ def world(tmp_path, certificates, waits):
     world = World(tmp_path / "w", certificates, providers=("openai",), threads=2)
     world.upstreams["openai"].script = reply(wire(samples.CHAT))
     world.stop()
-    world.start(environment=waits.environment)
+    world.start(environment=waits.environment())
     yield world
     waits.disarm()
     world.close()

@@ -3,32 +3,22 @@
 
 For the release build alone: the sanitizer brings an allocator of its own."""
 import itertools
-import mmap
-import pathlib
 import ssl
 import struct
-import subprocess
 import time
 
 import pytest
 
 from harness.client import Closed
 from harness.money import Ask, MoneyWorld, bill
-from harness.process import clean_environment, is_sanitized, wait_until
+from harness.preload import Preload
+from harness.process import is_sanitized, wait_until
 
-SOURCE = pathlib.Path(__file__).parent / "harness/no_memory.c"
 
 
-class Memory:
+class Memory(Preload):
     def __init__(self, folder):
-        self.library, self.path = folder / "no_memory.so", folder / "no_memory.control"
-        subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-fno-builtin", "-o", self.library, SOURCE], check=True, timeout=60)
-        self.path.write_bytes(bytes(8))
-        self.file = open(self.path, "r+b")
-        self.page = mmap.mmap(self.file.fileno(), 8)
-
-    def environment(self):
-        return clean_environment(LD_PRELOAD=str(self.library), NO_MEMORY=str(self.path))
+        super().__init__(folder, "no_memory", 8, "-fno-builtin")
 
     def fail(self, nth):
         self.page[:] = struct.pack("=ii", nth, 0)

@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Properties that no single case shows: over many random requests, nothing leads elsewhere, asks the database or mixes."""
 import json
-import pathlib
 import random
 import re
 import struct
-import subprocess
 import threading
 import time
 
@@ -13,12 +11,12 @@ import pytest
 
 from harness import samples
 from harness.client import Closed, RawClient, request
-from harness.process import SANITIZERS, clean_environment, wait_until
+from harness.preload import Preload
+from harness.process import wait_until
 from harness.upstream import Upstream, answer, chunked, reply
 from harness.world import World
 
 SEED = 20261122
-HARNESS = pathlib.Path(__file__).parent / "harness"
 
 
 # ---- T8: the upstream is a function of route and configuration
@@ -68,15 +66,11 @@ def test_two_thousand_requests_reach_no_other_upstream(world):
 @pytest.fixture
 def counted(tmp_path, certificates):
     """A world whose daemon counts its SQL statements."""
-    source, library, count = HARNESS / "count_sql.c", tmp_path / "count.so", tmp_path / "count"
-    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-D_GNU_SOURCE", "-o", library, source, "-ldl"], check=True, timeout=60)
-    count.write_bytes(bytes(8))
-    preload = {"LD_PRELOAD": str(library), "COUNT_SQL": str(count),
-               "ASAN_OPTIONS": SANITIZERS["ASAN_OPTIONS"] + ":verify_asan_link_order=0"}
+    count = Preload(tmp_path, "count_sql", 8, "-D_GNU_SOURCE", "-ldl")
     world = World(tmp_path / "w", certificates, providers=("openai",))
     world.stop()
-    world.start(environment=clean_environment(**preload))
-    world.statements = lambda: struct.unpack("<q", count.read_bytes())[0]
+    world.start(environment=count.environment())
+    world.statements = lambda: struct.unpack("<q", count.page[:])[0]
     yield world
     world.close()
 

@@ -5,17 +5,14 @@
 //
 // With $REFUSE_SECCOMP set there is no thread; the kernel refuses seccomp(2) to the daemon instead.
 #define _GNU_SOURCE
+#include "refuse_seccomp.h"
 #include "shared_page.h"
 
 #include <errno.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stddef.h>
 #include <stdint.h>
 #include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 
 struct page {
@@ -47,25 +44,13 @@ static void *serve(void *arg)
     }
 }
 
-static void refuse_seccomp(void)
-{
-    struct sock_filter code[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_seccomp, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    struct sock_fprog handed = {.len = 4, .filter = code};
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
-        prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &handed))
-        abort();
-}
-
 __attribute__((constructor)) static void start(void)
 {
     pthread_t thread;
-    if (getenv("REFUSE_SECCOMP"))
-        refuse_seccomp();
-    else if (pthread_create(&thread, NULL, serve, map_shared_page("EXECUTES", sizeof(struct page))))
+    if (getenv("REFUSE_SECCOMP")) {
+        if (!refuse_seccomp())
+            abort();
+    } else if (pthread_create(&thread, NULL, serve, map_shared_page("EXECUTES", sizeof(struct page)))) {
         abort();
+    }
 }

@@ -1,30 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """A disk under the daemon's journal that a test slows down, stops and breaks."""
-import mmap
-import os
-import pathlib
 import struct
-import subprocess
 
-from .process import clean_environment, wait_until
-from .wall_clock import sanitizer_runtime
+from .preload import Preload
+from .process import wait_until
 
-SOURCE = pathlib.Path(__file__).with_name("slow_disk.c")
 FIELDS = ("delay_us", "holds", "error", "begun", "done")
 SYNCS = 4096
 
 
-class SlowDisk:
+class SlowDisk(Preload):
     def __init__(self, folder):
-        self.library = folder / "slow_disk.so"
-        subprocess.run([os.environ.get("CC", "cc"), "-shared", "-fPIC", "-O1", "-o", self.library, SOURCE], check=True, timeout=60)
-        size = 8 * (len(FIELDS) + 2 * SYNCS)
-        self.file = open(folder / "slow_disk.page", "w+b")
-        self.file.truncate(size)
-        self.page = mmap.mmap(self.file.fileno(), size)
-
-    def environment(self):
-        return clean_environment(LD_PRELOAD=" ".join([*sanitizer_runtime(), str(self.library)]), SLOW_DISK=self.file.name)
+        super().__init__(folder, "slow_disk", 8 * (len(FIELDS) + 2 * SYNCS))
 
     def set(self, field, value):
         struct.pack_into("=q", self.page, 8 * FIELDS.index(field), value)
@@ -52,7 +39,3 @@ class SlowDisk:
         assert count <= SYNCS
         times = struct.unpack_from(f"={2 * count}q", self.page, 8 * len(FIELDS))
         return [(times[i] / 1e9, times[i + 1] / 1e9) for i in range(0, 2 * count, 2)]
-
-    def close(self):
-        self.page.close()
-        self.file.close()

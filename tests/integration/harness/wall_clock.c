@@ -16,7 +16,7 @@ static const volatile int64_t *offset_ns;
 
 __attribute__((constructor)) static void map_offset(void)
 {
-    offset_ns = map_shared_page("WALL_CLOCK_OFFSET", sizeof *offset_ns);
+    offset_ns = map_shared_page("WALL_CLOCK", sizeof *offset_ns);
 }
 
 // The kernel is asked itself, so that no sanitizer's own wrapper comes round again.

@@ -2,9 +2,9 @@
 // Each case in a child: there is no way back.
 #include "app/confine.h"
 
+#include "../../integration/harness/refuse_seccomp.h"
+
 #include <errno.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
@@ -138,19 +138,10 @@ static void programs_may_be_left_out(void **state)
     assert_int_equal(run(confine_but_for_programs), 0);
 }
 
-// As an old kernel or a container's filter answers.
 static void be_refused(void)
 {
-    struct sock_filter code[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_seccomp, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    const struct sock_fprog handed = {.len = 4, .filter = code};
     struct ch_why why = {""};
-    EXPECT(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
-    EXPECT(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &handed) == 0);
+    EXPECT(refuse_seccomp());
     EXPECT(ch_confine(false, &why) == CH_ERR_UNAVAILABLE);
     EXPECT(strstr(why.text, "seccomp: Function not implemented"));
     EXPECT(executes() == 0);
