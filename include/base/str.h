@@ -35,6 +35,8 @@ static inline bool ch_span_eq(struct ch_span a, struct ch_span b)
 bool ch_span_ieq(struct ch_span a, struct ch_span b); // ASCII letters compare without case
 bool ch_span_starts(struct ch_span text, struct ch_span prefix);
 bool ch_span_ends(struct ch_span text, struct ch_span suffix);
+// The place of `name` among `names`; `count` when it is none of them.
+size_t ch_span_place(struct ch_span name, const char *const *names, size_t count);
 struct ch_span ch_span_sub(struct ch_span text, size_t from); // from ≤ len
 struct ch_span ch_span_trim(struct ch_span text);             // spaces and tabs, both ends
 // A decimal number of 1–18 digits and nothing else.

@@ -18,6 +18,14 @@ bool ch_span_starts(struct ch_span text, struct ch_span prefix)
            (prefix.len == 0 || memcmp(text.ptr, prefix.ptr, prefix.len) == 0);
 }
 
+size_t ch_span_place(struct ch_span name, const char *const *names, size_t count)
+{
+    size_t i = 0;
+    while (i < count && !ch_span_eq(name, ch_span_of(names[i])))
+        i++;
+    return i;
+}
+
 bool ch_span_ends(struct ch_span text, struct ch_span suffix)
 {
     return text.len >= suffix.len && (suffix.len == 0 || memcmp(text.ptr + text.len - suffix.len,

@@ -30,18 +30,9 @@ const char *ch_budget_mode_name(enum ch_budget_mode mode)
     return mode_names[mode];
 }
 
-// `count` when it is none of them.
-static size_t find_name(const char *const *names, size_t count, struct ch_span name)
-{
-    size_t i = 0;
-    while (i < count && !ch_span_eq(name, ch_span_of(names[i])))
-        i++;
-    return i;
-}
-
 enum ch_err ch_budget_period_parse(struct ch_span name, enum ch_budget_period *out)
 {
-    size_t i = find_name(period_names, CH_BUDGET_PERIODS, name);
+    size_t i = ch_span_place(name, period_names, CH_BUDGET_PERIODS);
     if (i == CH_BUDGET_PERIODS)
         return CH_ERR_INVALID;
     *out = (enum ch_budget_period)i;
@@ -50,7 +41,7 @@ enum ch_err ch_budget_period_parse(struct ch_span name, enum ch_budget_period *o
 
 enum ch_err ch_budget_scope_parse(struct ch_span name, enum ch_budget_scope *out)
 {
-    size_t i = find_name(scope_names, CH_BUDGET_SCOPES, name);
+    size_t i = ch_span_place(name, scope_names, CH_BUDGET_SCOPES);
     if (i == CH_BUDGET_SCOPES)
         return CH_ERR_INVALID;
     *out = (enum ch_budget_scope)i;
@@ -59,7 +50,7 @@ enum ch_err ch_budget_scope_parse(struct ch_span name, enum ch_budget_scope *out
 
 enum ch_err ch_budget_mode_parse(struct ch_span name, enum ch_budget_mode *out)
 {
-    size_t i = find_name(mode_names, CH_BUDGET_MODES, name);
+    size_t i = ch_span_place(name, mode_names, CH_BUDGET_MODES);
     if (i == CH_BUDGET_MODES)
         return CH_ERR_INVALID;
     *out = (enum ch_budget_mode)i;

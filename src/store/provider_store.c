@@ -48,12 +48,11 @@ const char *ch_unknown_model_name(enum ch_unknown_model choice)
 
 enum ch_err ch_unknown_model_parse(struct ch_span name, enum ch_unknown_model *out)
 {
-    for (unsigned i = 0; i < CH_UNKNOWN_MODELS; i++)
-        if (ch_span_eq(name, ch_span_of(unknown_model_names[i]))) {
-            *out = (enum ch_unknown_model)i;
-            return CH_OK;
-        }
-    return CH_ERR_INVALID;
+    size_t i = ch_span_place(name, unknown_model_names, CH_UNKNOWN_MODELS);
+    if (i == CH_UNKNOWN_MODELS)
+        return CH_ERR_INVALID;
+    *out = (enum ch_unknown_model)i;
+    return CH_OK;
 }
 
 static const char *const objects_names[CH_OBJECTS_CHOICES] = {
@@ -70,12 +69,11 @@ const char *ch_objects_name(enum ch_objects choice)
 
 enum ch_err ch_objects_parse(struct ch_span name, enum ch_objects *out)
 {
-    for (unsigned i = 0; i < CH_OBJECTS_CHOICES; i++)
-        if (ch_span_eq(name, ch_span_of(objects_names[i]))) {
-            *out = (enum ch_objects)i;
-            return CH_OK;
-        }
-    return CH_ERR_INVALID;
+    size_t i = ch_span_place(name, objects_names, CH_OBJECTS_CHOICES);
+    if (i == CH_OBJECTS_CHOICES)
+        return CH_ERR_INVALID;
+    *out = (enum ch_objects)i;
+    return CH_OK;
 }
 
 enum ch_err ch_unknown_model_check(const struct ch_unknown_model_rule *rule, struct ch_why *why)
