@@ -548,9 +548,11 @@ static ssize_t send_tls_bytes(struct ch_peer *peer, const char *bytes, size_t si
     return (ssize_t)total;
 }
 
-// Gathers parts into full records; a part that is large alone goes without the copy.
+// Gathers parts into full records; a part that is large or alone goes without the copy.
 static ssize_t send_tls(struct ch_peer *peer, const struct iovec *parts, int count)
 {
+    if (count == 1)
+        return send_tls_bytes(peer, parts->iov_base, parts->iov_len);
     char gather[TLS_RECORD];
     size_t held = 0;
     ssize_t total = 0, sent;
