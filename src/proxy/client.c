@@ -390,16 +390,12 @@ static int64_t max_per_address(const struct ch_proxy_loop *pl)
 // By a limit on the number of connections: counted, and told once a second at most.
 CH_COLD static void refuse(struct ch_proxy_loop *pl, const char *limit, const char *address)
 {
-    int64_t now_ns = ch_loop_now_ns(pl->loop);
     atomic_fetch_add_explicit(&pl->refused_count, 1, memory_order_relaxed);
-    if (pl->refusal_logged_ns && now_ns - pl->refusal_logged_ns < REFUSAL_LOG_NS) {
-        pl->refusals_unlogged++;
+    if (!log_is_due(&pl->refusals, ch_loop_now_ns(pl->loop), REFUSAL_LOG_NS))
         return;
-    }
-    pl->refusal_logged_ns = now_ns;
     CH_LOG(CH_LOG_WARN, "connection_refused", ch_log_text("limit", limit),
-           ch_log_text("address", address), ch_log_int("more_like_it", pl->refusals_unlogged));
-    pl->refusals_unlogged = 0;
+           ch_log_text("address", address), ch_log_int("more_like_it", pl->refusals.left_out));
+    pl->refusals.left_out = 0;
 }
 
 // Whether there is room for one more, whose place is then taken.

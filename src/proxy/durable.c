@@ -72,13 +72,7 @@ CH_COLD static void refuse(struct exchange *x, bool closes)
 {
     drop_withheld(x);
     if (!x->head_is_out) {
-        respond_denial(x,
-                       &(struct denial){.status = 503,
-                                        .code = "accounting_unavailable",
-                                        .message = "Usage cannot be recorded at the moment.",
-                                        .retry_after_s = 1,
-                                        .closes = closes},
-                       CH_END_DENIED);
+        respond_unaccounted(x, closes);
         return;
     }
     exchange_warn(x, "accounting_unavailable", "the record of an answer did not reach the disk");
@@ -167,9 +161,11 @@ void durable_withhold(struct exchange *x)
     ch_buf_init(&x->durable.withheld, WITHHELD_MAX);
 }
 
-enum ch_err durable_keep(struct exchange *x, const struct iovec *parts, int count)
+enum ch_err durable_write(struct exchange *x, const struct iovec *parts, int count)
 {
     enum ch_err err = CH_OK;
+    if (!x->durable.withholds)
+        return ch_peer_write(&x->client->peer, parts, count);
     for (int i = 0; i < count && !err; i++)
         err = ch_buf_append(&x->durable.withheld, parts[i].iov_base, parts[i].iov_len);
     if (err) // no piece of it must look like a whole
@@ -179,6 +175,10 @@ enum ch_err durable_keep(struct exchange *x, const struct iovec *parts, int coun
 
 void durable_finish(struct exchange *x, enum ch_end_reason reason)
 {
+    if (!x->durable.withholds) {
+        exchange_end(x, reason, x->wants_keep_alive);
+        return;
+    }
     meter_settle(x, reason);
     exchange_release_upstream(x, reason);
     if (ch_usage_journal_ticket(journal_of(x->pl), x->pl->index))

@@ -80,19 +80,25 @@ void exchange_end(struct exchange *x, enum ch_end_reason reason, bool keep_alive
     client_exchange_over(c, keep_alive);
 }
 
+bool log_is_due(struct log_pace *pace, int64_t now_ns, int64_t every_ns)
+{
+    if (pace->written_ns && now_ns - pace->written_ns < every_ns) {
+        pace->left_out++;
+        return false;
+    }
+    pace->written_ns = now_ns;
+    return true;
+}
+
 void exchange_warn(struct exchange *x, const char *event, const char *detail)
 {
     struct ch_proxy_loop *pl = x->pl;
-    int64_t now_ns = ch_loop_now_ns(pl->loop);
     char id[CH_REQUEST_ID_TEXT];
-    if (now_ns - pl->last_warn_ns < WARN_EVERY_NS) {
-        pl->warns_dropped++;
+    if (!log_is_due(&pl->warnings, ch_loop_now_ns(pl->loop), WARN_EVERY_NS))
         return;
-    }
-    pl->last_warn_ns = now_ns;
     ch_id_format(x->id, id);
     CH_LOG(CH_LOG_WARN, event, ch_log_text("request", id),
            ch_log_text("provider", x->provider ? x->provider->row.name : ""),
-           ch_log_text("detail", detail), ch_log_int("more_like_it", pl->warns_dropped));
-    pl->warns_dropped = 0;
+           ch_log_text("detail", detail), ch_log_int("more_like_it", pl->warnings.left_out));
+    pl->warnings.left_out = 0;
 }

@@ -511,12 +511,7 @@ void forward_start(struct exchange *x)
     for (unsigned i = 0; i < x->splice_count; i++)
         x->upstream_total += x->splices[i].insert.len - (x->splices[i].end - x->splices[i].at);
     if (!ch_store_is_healthy(x->pl->proxy->options.store) || claim_slot(x) != CH_OK) {
-        respond_denial(x,
-                       &(struct denial){.status = 503,
-                                        .code = "accounting_unavailable",
-                                        .message = "Usage cannot be recorded at the moment.",
-                                        .retry_after_s = 1},
-                       CH_END_DENIED);
+        respond_unaccounted(x, false);
         return;
     }
     if (x->pl->is_durable)

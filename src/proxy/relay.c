@@ -286,23 +286,11 @@ static bool gather_flush(struct exchange *x, struct gather *g, struct ch_span he
     if (head.len)
         g->parts[--first] = (struct iovec){(void *)(uintptr_t)head.ptr, head.len};
     enum ch_err err = CH_OK;
-    bool withholds = x->durable.withholds;
-    if (withholds)
-        err = durable_keep(x, g->parts + first, g->count - first);
-    else if (g->count > first)
-        err = ch_peer_write(&x->client->peer, g->parts + first, g->count - first);
-    x->head_is_out |= head.len && !err && !withholds;
+    if (g->count > first)
+        err = durable_write(x, g->parts + first, g->count - first);
+    x->head_is_out |= head.len && !err && !x->durable.withholds;
     gather_init(g);
     return err == CH_OK;
-}
-
-// Everything was given: to the client, or to what waits for the disk.
-static void finish(struct exchange *x, enum ch_end_reason reason)
-{
-    if (x->durable.withholds)
-        durable_finish(x, reason);
-    else
-        exchange_end(x, reason, x->wants_keep_alive);
 }
 
 // Events that came in one read lie side by side, and go out as one part.
@@ -557,7 +545,7 @@ static void cut_stream(struct exchange *x)
         !err && gather_add(x, &g, ch_buf_span(&event), &none) && gather_flush(x, &g, none, true);
     ch_buf_fini(&event);
     if (is_out)
-        finish(x, CH_END_BUDGET);
+        durable_finish(x, CH_END_BUDGET);
     else
         abort_client(x);
 }
@@ -601,7 +589,7 @@ static size_t relay_body(struct exchange *x, struct ch_span bytes, struct ch_spa
         return bytes.len;
     }
     if (is_done) {
-        finish(x, CH_END_DONE);
+        durable_finish(x, CH_END_DONE);
         return total;
     }
     if (is_to_be_cut(x)) {
@@ -720,7 +708,7 @@ static void finish_at_close(struct exchange *x)
     }
     settle_answer(x);
     if (gather_flush(x, &g, none, true))
-        finish(x, CH_END_DONE);
+        durable_finish(x, CH_END_DONE);
     else
         abort_client(x);
 }

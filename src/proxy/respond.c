@@ -51,8 +51,7 @@ static void send_answer(struct exchange *x, const struct answer *answer)
     struct iovec parts[] = {{head->ptr, head->len},
                             {(void *)(uintptr_t)answer->body.ptr, answer->body.len}};
     int count = x->is_head_method ? 1 : 2; // RFC 9110 §9.3.2: an answer to HEAD has no body
-    enum ch_err err = x->durable.withholds ? durable_keep(x, parts, count)
-                                           : ch_peer_write(&x->client->peer, parts, count);
+    enum ch_err err = durable_write(x, parts, count);
     (void)err;
 }
 
@@ -97,12 +96,19 @@ void respond_denial(struct exchange *x, const struct denial *denial, enum ch_end
     durable_withhold(x);
     send_answer(x, &answer);
     ch_buf_fini(&body);
-    if (x->durable.withholds) {
-        x->wants_keep_alive = !answer.closes;
-        durable_finish(x, reason);
-    } else {
-        exchange_end(x, reason, !answer.closes);
-    }
+    x->wants_keep_alive = !answer.closes;
+    durable_finish(x, reason);
+}
+
+void respond_unaccounted(struct exchange *x, bool closes)
+{
+    respond_denial(x,
+                   &(struct denial){.status = 503,
+                                    .code = "accounting_unavailable",
+                                    .message = "Usage cannot be recorded at the moment.",
+                                    .retry_after_s = 1,
+                                    .closes = closes},
+                   CH_END_DENIED);
 }
 
 void respond_parse_error(struct client *c, const struct ch_http1_error *error)

@@ -269,6 +269,11 @@ struct ch_proxy {
     int64_t half_of_descriptors;  // what one address may hold unless configured
 };
 
+// Of lines that may come too often: when the last one was written, and how many were not since.
+struct log_pace {
+    int64_t written_ns, left_out;
+};
+
 struct ch_proxy_loop {
     struct ch_proxy *proxy;
     struct ch_loop *loop;
@@ -284,8 +289,7 @@ struct ch_proxy_loop {
     struct ch_buf head_out; // a head being built; wiped after every use
     bool is_draining;       // the daemon stops: what comes is served, then its connection closes
     bool is_over;           // nothing is served any more
-    int64_t last_warn_ns, warns_dropped;
-    int64_t refusal_logged_ns, refusals_unlogged;
+    struct log_pace warnings, refusals;
     _Atomic int64_t exchange_count, denied_count, refused_count;
 
     bool is_durable;                               // durability: power
@@ -311,6 +315,9 @@ void exchange_start_clock(struct exchange *x);
 void exchange_end(struct exchange *x, enum ch_end_reason reason, bool keep_alive);
 // The answer is read, or given up: its connection goes back, or is closed.
 void exchange_release_upstream(struct exchange *x, enum ch_end_reason reason);
+// Whether a line may be written; else it is counted. Whoever writes it tells `left_out` and clears
+// that.
+bool log_is_due(struct log_pace *pace, int64_t now_ns, int64_t every_ns);
 CH_COLD void exchange_warn(struct exchange *x, const char *event, const char *detail);
 
 // ---- gate.c: each returns false after it has answered the client
@@ -395,8 +402,10 @@ void durable_open(struct ch_proxy_loop *pl);
 void durable_admit(struct exchange *x);
 // From here on what would be written to the client is kept, where the end of the answer must wait.
 void durable_withhold(struct exchange *x);
-enum ch_err durable_keep(struct exchange *x, const struct iovec *parts, int count) CH_MUST_USE;
-// Everything is kept: settles, and gives it to the client when the record is on disk.
+// Writes to the client, or keeps what is withheld.
+enum ch_err durable_write(struct exchange *x, const struct iovec *parts, int count) CH_MUST_USE;
+// Everything was given. What is withheld is settled, and reaches the client when the record is on
+// disk; else the exchange ends.
 void durable_finish(struct exchange *x, enum ch_end_reason reason);
 void durable_timeout(struct exchange *x); // the client's deadline has passed
 void durable_forget(struct exchange *x);  // the exchange ends
@@ -424,6 +433,7 @@ struct denial {
     bool closes;            // the connection cannot be trusted, or holds an unread body
 };
 // Answers and ends the exchange with `reason`.
+CH_COLD void respond_unaccounted(struct exchange *x, bool closes); // 503: its usage has no place
 CH_COLD void respond_denial(struct exchange *x, const struct denial *denial,
                             enum ch_end_reason reason);
 // The parser's verdict on a broken head: there is no exchange yet.
