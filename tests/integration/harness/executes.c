@@ -50,7 +50,8 @@ __attribute__((constructor)) static void start(void)
     if (getenv("REFUSE_SECCOMP")) {
         if (!refuse_seccomp())
             abort();
-    } else if (pthread_create(&thread, NULL, serve, map_shared_page("EXECUTES", sizeof(struct page)))) {
+    } else if (pthread_create(&thread, NULL, serve,
+                              map_shared_page("EXECUTES", sizeof(struct page)))) {
         abort();
     }
 }
