@@ -82,7 +82,8 @@ HOT bool is_blank(char c)
     return c == ' ' || c == '\n' || c == '\r' || c == '\t';
 }
 
-// Moves `*p` to the byte that decides, which is mostly the one at hand. False: the piece ends first.
+// Moves `*p` to the byte that decides, which is mostly the one at hand. False: the piece ends
+// first.
 HOT bool find_token(const char **p, const char *end)
 {
     while (*p < end) {
