@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The measures. Each gives rows for the table, and a ratio is the median of the ratios within a
-round. CPU an exchange is measured with all targets at work at the same time on the one core, so that
-what slows the machine slows them alike: on shared hosts one second differs from the next by a third.
-Everything else goes through the targets in turn."""
+round. On shared hosts one second differs from the next by a third: CPU an exchange and latencies go
+through the targets in turns so short that what slows the machine slows them alike."""
 
-import concurrent.futures
 import dataclasses
 import json
 import re
+import signal
 import statistics
 import subprocess
 import time
@@ -15,7 +14,7 @@ import time
 from stage import LOAD_CORE, BenchError, on_core, wait_for
 
 CONNECTIONS = 64
-TOGETHER_SECONDS = 3
+TURN_SECONDS = 0.1
 ANSWER = "size-170"  # of the sandbox: a body of about 750 bytes
 STREAM_EVENTS, STREAM_GAP_US = 100, 5000
 HOLD_DRIP_MS = 2000
@@ -32,7 +31,7 @@ class Plan:
     """How much is measured."""
 
     rounds: int  # of loads and latencies
-    together: int  # rounds of loads at the same time
+    turns: int  # rounds of loads in turns
     seconds: int  # of one load
     latency_requests: int  # at one connection, a round
     short_streams: int  # for the first byte
@@ -122,41 +121,71 @@ class Load:
     errors: int
 
 
-def load_once(stage, name, body_file, directives, seconds, tokens=None, connections=CONNECTIONS):
-    process = stage.process(name)
-    url = f"http://127.0.0.1:{stage.port_of(name, 'load')}"
-    token_file = stage.folder / f"tokens-{name}"
-    token_file.write_text("\n".join(tokens or [stage.token_of(name, "load")]))
-    settle(process)
-    cpu = process.cpu_seconds()
-    command = [
-        "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s",
-        "-s", stage.templates / "post.lua", url, "--", token_file, body_file, directives,
-    ]
-    run = subprocess.run(
-        on_core(LOAD_CORE, command), stdin=subprocess.DEVNULL, capture_output=True, text=True,
-        timeout=seconds + 30,
-    )
-    found = re.search(r"requests (\d+) us (\d+) errors (\d+)", run.stdout)
-    if run.returncode != 0 or not found:
-        raise BenchError(f"wrk: {run.stderr.strip()} {run.stdout.strip()}")
-    exchanges, took_us, errors = map(int, found.groups())
-    busy = (process.cpu_seconds() - cpu) * 1e6 / took_us
-    settle(process)
-    if exchanges == 0:
-        raise BenchError(f"{name}: not one exchange")
-    spent = (process.cpu_seconds() - cpu) * 1e6
-    return Load(spent / exchanges, exchanges * 1e6 / took_us, busy, exchanges, errors)
+class Run:
+    """wrk against one target, under way from the start."""
 
-
-def load_together(stage, names, body_file, directives, tokens):
-    def load(name):
-        return load_once(
-            stage, name, body_file, directives, TOGETHER_SECONDS, tokens, CONNECTIONS // len(names)
+    def __init__(self, stage, name, body_file, directives, seconds, tokens=None):
+        self.name, self.process = name, stage.process(name)
+        url = f"http://127.0.0.1:{stage.port_of(name, 'load')}"
+        token_file = stage.folder / f"tokens-{name}"
+        token_file.write_text("\n".join(tokens or [stage.token_of(name, "load")]))
+        settle(self.process)
+        self.cpu = self.process.cpu_seconds()
+        self.seconds = seconds
+        command = [
+            "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--timeout", "10s",
+            "-s", stage.templates / "post.lua", url, "--", token_file, body_file, directives,
+        ]
+        self.wrk = subprocess.Popen(
+            on_core(LOAD_CORE, command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )
 
-    with concurrent.futures.ThreadPoolExecutor(len(names)) as pool:
-        return dict(zip(names, pool.map(load, names), strict=True))
+    def result(self):
+        out, err = self.wrk.communicate(timeout=self.seconds + 30)
+        found = re.search(r"requests (\d+) us (\d+) errors (\d+)", out)
+        if self.wrk.returncode != 0 or not found:
+            raise BenchError(f"wrk: {err.strip()} {out.strip()}")
+        exchanges, took_us, errors = map(int, found.groups())
+        busy = (self.process.cpu_seconds() - self.cpu) * 1e6 / took_us
+        settle(self.process)
+        if exchanges == 0:
+            raise BenchError(f"{self.name}: not one exchange")
+        spent = (self.process.cpu_seconds() - self.cpu) * 1e6
+        return Load(spent / exchanges, exchanges * 1e6 / took_us, busy, exchanges, errors)
+
+    def end(self):
+        if self.wrk.poll() is None:
+            self.wrk.kill()
+            self.wrk.wait()
+
+
+def load_once(stage, name, body_file, directives, seconds, tokens=None):
+    run = Run(stage, name, body_file, directives, seconds, tokens)
+    try:
+        return run.result()
+    finally:
+        run.end()
+
+
+def load_in_turns(stage, names, body_file, directives, seconds, tokens):
+    """All targets, of which one is under load at a time, a tenth of a second each. Only their CPU has a meaning."""
+    runs = []
+    try:
+        for name in names:
+            runs.append(Run(stage, name, body_file, directives, seconds * len(names), tokens))
+            runs[-1].wrk.send_signal(signal.SIGSTOP)
+        end = time.monotonic() + seconds * len(names)
+        while time.monotonic() < end:
+            for run in runs:
+                run.wrk.send_signal(signal.SIGCONT)
+                time.sleep(TURN_SECONDS)
+                run.wrk.send_signal(signal.SIGSTOP)
+        for run in runs:
+            run.wrk.send_signal(signal.SIGCONT)
+        return {run.name: run.result() for run in runs}
+    finally:
+        for run in runs:
+            run.end()
 
 
 def measure_load(stage, plan, what, body, directives, limit, key="sandbox"):
@@ -167,13 +196,13 @@ def measure_load(stage, plan, what, body, directives, limit, key="sandbox"):
     for name in loads:  # warm: connections, caches, branch predictors
         load_once(stage, name, body_file, directives, 1, tokens)
     rows_before = stage.usage_rows()
-    together = [
-        load_together(stage, list(loads), body_file, directives, tokens) for _ in range(plan.together)
+    turns = [
+        load_in_turns(stage, list(loads), body_file, directives, plan.seconds, tokens) for _ in range(plan.turns)
     ]
     for _ in range(plan.rounds):
         for name in loads:
             loads[name].append(load_once(stage, name, body_file, directives, plan.seconds, tokens))
-    cpu = {name: [load[name].cpu_us for load in together] for name in loads}
+    cpu = {name: [load[name].cpu_us for load in turns] for name in loads}
     rate = {name: [load.rate for load in of] for name, of in loads.items()}
     found = ratios(cpu)
     cost = Row(f"{what}: CPU µs an exchange", medians(cpu, "{:.1f}"), found, f"≤ {limit} × nginx")
@@ -183,7 +212,7 @@ def measure_load(stage, plan, what, body, directives, limit, key="sandbox"):
         Row(f"{what}: exchanges a second", medians(rate, "{:,.0f}"), ratios(rate)),
         busy_row(what, loads),
         *honesty_rows(
-            stage, what, {name: [*of, *(load[name] for load in together)] for name, of in loads.items()},
+            stage, what, {name: [*of, *(load[name] for load in turns)] for name, of in loads.items()},
             rows_before,
         ),
     ]
