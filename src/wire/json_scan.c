@@ -18,9 +18,9 @@ enum state {
     ST_KEY,
     ST_FIRST_KEY, // a key or '}'
     ST_COLON,
-    ST_AFTER, // behind a value: ',' or the end of its container
-    ST_STRING,
-    ST_UTF8, // behind the first byte of a multi-byte character
+    ST_AFTER,  // behind a value: ',' or the end of its container
+    ST_STRING, // this and those below: inside a key or scalar
+    ST_UTF8,   // behind the first byte of a multi-byte character
     ST_ESCAPE,
     ST_HEX,
     ST_LOW_SURROGATE, // the backslash of its escape
@@ -538,38 +538,33 @@ static struct spot in_token(struct ch_json_scan *scan, struct spot from, const c
         return in_exponent(scan, p, end);
     case ST_EXPONENT_SIGN:
         return expect_digit(scan, p, end, ST_EXPONENT_DIGITS);
-    default:
-        return go(p, ST_FAILED);
-    }
-}
-
-// One member or element, or the rest of one. Each case runs on into the next as long as what is
-// usual follows, so that a member costs one jump and each handler stands in the code once.
-HOT struct spot step(struct ch_json_scan *scan, struct spot spot, const char *end)
-{
-    switch (spot.state) {
-    case ST_AFTER:
-        spot = in_after(scan, spot.at, end);
-        if (spot.state != ST_KEY)
-            return spot;
-        // fall through
-    case ST_KEY:
-    case ST_FIRST_KEY:
-        spot = in_key(scan, spot.at, end, spot.state);
-        if (spot.state != ST_COLON)
-            return spot;
-        // fall through
-    case ST_COLON:
-        spot = in_colon(scan, spot.at, end);
-        if (spot.state != ST_VALUE)
-            return spot;
-        // fall through
     case ST_VALUE:
     case ST_FIRST_VALUE:
-        return in_value(scan, spot.at, end, spot.state);
-    default:
-        return in_token(scan, spot, end);
+    case ST_KEY:
+    case ST_FIRST_KEY:
+    case ST_COLON:
+    case ST_AFTER:
+    case ST_FAILED:
+        break;
     }
+    return go(p, ST_FAILED);
+}
+
+// One member or element, or the rest of one. What is usual follows at once, so that a member costs
+// one turn, and each handler stands in the code once.
+HOT struct spot step(struct ch_json_scan *scan, struct spot spot, const char *end)
+{
+    if (spot.state >= ST_STRING)
+        return in_token(scan, spot, end);
+    if (spot.state == ST_AFTER)
+        spot = in_after(scan, spot.at, end);
+    if (spot.state == ST_KEY || spot.state == ST_FIRST_KEY)
+        spot = in_key(scan, spot.at, end, spot.state);
+    if (spot.state == ST_COLON)
+        spot = in_colon(scan, spot.at, end);
+    if (spot.state == ST_VALUE || spot.state == ST_FIRST_VALUE)
+        spot = in_value(scan, spot.at, end, spot.state);
+    return spot;
 }
 
 enum ch_err ch_json_scan_feed(struct ch_json_scan *scan, struct ch_span piece)
