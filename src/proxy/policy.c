@@ -18,8 +18,7 @@ CH_COLD static bool deny(struct exchange *x, int status, const char *code, const
     return false;
 }
 
-// A rule that only watches: the first that would have refused is named in the usage row.
-static void note_shadow(struct exchange *x, const char *rule)
+void policy_note_shadow(struct exchange *x, const char *rule)
 {
     if (!x->rule)
         x->rule = rule;
@@ -67,7 +66,7 @@ CH_COLD static bool refuse_model(struct exchange *x, const struct key_record *ke
 {
     char message[2 * CH_MODEL_TEXT + 160];
     if (models_are_shadow(key)) {
-        note_shadow(x, "shadow:model_not_allowed");
+        policy_note_shadow(x, "shadow:model_not_allowed");
         return true;
     }
     bool is_mapped = x->policy.model_sent_len && ch_span_eq(model, policy_model_sent(x));
@@ -82,7 +81,7 @@ CH_COLD static bool refuse_model(struct exchange *x, const struct key_record *ke
 CH_COLD static bool refuse_model_list(struct exchange *x, const struct key_record *key)
 {
     if (models_are_shadow(key)) {
-        note_shadow(x, "shadow:model_list_not_allowed");
+        policy_note_shadow(x, "shadow:model_list_not_allowed");
         return true;
     }
     return deny(x, 403, "model_list_not_allowed",
@@ -322,7 +321,7 @@ static void watch_shadows(struct exchange *x, const struct ch_budget_estimate *e
             mode == CH_BUDGET_STRICT ? estimate->worst_nano_usd : estimate->likely_nano_usd;
         int64_t free = view.terms.cap_nano_usd - view.spent_nano_usd - view.reserved_nano_usd;
         if (mode != CH_BUDGET_SOFT && wanted > free)
-            note_shadow(x, "shadow:budget_exceeded");
+            policy_note_shadow(x, "shadow:budget_exceeded");
     }
 }
 
@@ -401,179 +400,6 @@ static bool reserve(struct exchange *x, const struct key_record *key, struct sco
     return true;
 }
 
-// ---- rate limits
-
-static const char *const rate_codes[CH_RATE_KINDS] = {
-    [CH_RATE_REQUESTS] = "rate_limit_exceeded",
-    [CH_RATE_TOKENS] = "rate_limit_exceeded",
-    [CH_RATE_IN_FLIGHT] = "concurrency_limit_exceeded",
-};
-static const char *const shadow_rate_codes[CH_RATE_KINDS] = {
-    [CH_RATE_REQUESTS] = "shadow:rate_limit_exceeded",
-    [CH_RATE_TOKENS] = "shadow:rate_limit_exceeded",
-    [CH_RATE_IN_FLIGHT] = "shadow:concurrency_limit_exceeded",
-};
-static const char *const rate_units[CH_RATE_KINDS] = {
-    [CH_RATE_REQUESTS] = "requests per minute",
-    [CH_RATE_TOKENS] = "tokens per minute",
-    [CH_RATE_IN_FLIGHT] = "requests at a time",
-};
-
-// Names of the rate-limit fields of a dialect (wire.md §3.4), with what stands between two values.
-struct rate_fields {
-    struct ch_span limit, remaining, reset, end;
-};
-#define RATE_FIELDS(limit, remaining, reset, end)                                                  \
-    {                                                                                              \
-        CH_SPAN(limit ": "), CH_SPAN("\r\n" remaining ": "), CH_SPAN("\r\n" reset ": "),           \
-            CH_SPAN(end "\r\n")                                                                    \
-    }
-static const struct rate_fields openai_rate_fields[] = {
-    [CH_RATE_REQUESTS] = RATE_FIELDS("x-ratelimit-limit-requests", "x-ratelimit-remaining-requests",
-                                     "x-ratelimit-reset-requests", "ms"),
-    [CH_RATE_TOKENS] = RATE_FIELDS("x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens",
-                                   "x-ratelimit-reset-tokens", "ms"),
-};
-static const struct rate_fields anthropic_rate_fields[] = {
-    [CH_RATE_REQUESTS] =
-        RATE_FIELDS("anthropic-ratelimit-requests-limit", "anthropic-ratelimit-requests-remaining",
-                    "anthropic-ratelimit-requests-reset", ""),
-    [CH_RATE_TOKENS] =
-        RATE_FIELDS("anthropic-ratelimit-tokens-limit", "anthropic-ratelimit-tokens-remaining",
-                    "anthropic-ratelimit-tokens-reset", ""),
-};
-
-// Three lines of a kind; the longest name has 38 characters.
-#define RATE_LINES 256
-
-static char *put(char *at, struct ch_span text)
-{
-    memcpy(at, text.ptr, text.len);
-    return at + text.len;
-}
-
-static char *put_uint(char *at, int64_t value)
-{
-    char digits[CH_UINT_DIGITS];
-    return put(at, ch_uint_digits((uint64_t)value, digits));
-}
-
-// By hand: each answer of a key with limits carries six such lines.
-static char *put_rate_lines(char *at, enum ch_dialect dialect, enum ch_rate_kind kind,
-                            const struct ch_rate_view *view)
-{
-    bool is_openai = dialect == CH_DIALECT_OPENAI;
-    const struct rate_fields *fields =
-        is_openai ? &openai_rate_fields[kind] : &anthropic_rate_fields[kind];
-    at = put_uint(put(at, fields->limit), view->limit);
-    at = put_uint(put(at, fields->remaining), view->remaining);
-    at = put(at, fields->reset);
-    if (is_openai) {
-        at = put_uint(at, view->reset_ms);
-    } else {
-        char time[25];
-        ch_clock_format_utc(ch_clock_wall_ms() + view->reset_ms, time);
-        at = put(at, ch_span_of(time));
-    }
-    return put(at, fields->end);
-}
-
-// The scope's own numbers in the caller's dialect.
-static enum ch_err append_rate_fields(enum ch_dialect dialect,
-                                      const struct ch_rate_counters *counters,
-                                      const struct ch_rate_limits *limits, int64_t now_ns,
-                                      struct ch_buf *out)
-{
-    if (dialect == CH_DIALECT_GEMINI)
-        return CH_OK; // has no such fields
-    char lines[2 * RATE_LINES], *at = lines;
-    for (enum ch_rate_kind kind = CH_RATE_REQUESTS; kind <= CH_RATE_TOKENS; kind++)
-        if (limits->limit[kind] > 0) {
-            struct ch_rate_view view = ch_rate_limit_look(counters, limits, kind, now_ns);
-            at = put_rate_lines(at, dialect, kind, &view);
-        }
-    return ch_buf_append(out, lines, (size_t)(at - lines));
-}
-
-CH_COLD static bool refuse_rate(struct exchange *x, const struct scope *scope,
-                                const struct ch_rate_limits *limits,
-                                const struct ch_rate_refusal *refusal)
-{
-    char message[240];
-    struct ch_buf fields;
-    int64_t limit = limits->limit[refusal->kind];
-    bool is_hopeless = refusal->retry_after_ms < 0;
-    ch_buf_init(&fields, 1024);
-    enum ch_err err = append_rate_fields(x->dialect, &scope->counters, limits,
-                                         ch_loop_now_ns(x->pl->loop), &fields);
-    if (!err)
-        err = is_hopeless ? ch_buf_append_span(&fields, CH_SPAN("x-should-retry: false\r\n"))
-                          : ch_buf_append_format(&fields, "retry-after-ms: %lld\r\n",
-                                                 (long long)refusal->retry_after_ms);
-    if (!err)
-        err = ch_buf_append(&fields, "", 1);
-    snprintf(message, sizeof message, "%s for this %s: %lld %s.%s",
-             refusal->kind == CH_RATE_IN_FLIGHT ? "Too many requests at a time"
-                                                : "Rate limit exceeded",
-             ch_budget_scope_name(scope->kind), (long long)limit, rate_units[refusal->kind],
-             is_hopeless ? " This request alone is larger than the limit." : "");
-    respond_denial(
-        x,
-        &(struct denial){.status = 429,
-                         .code = rate_codes[refusal->kind],
-                         .message = message,
-                         .fields = err ? NULL : fields.ptr,
-                         .retry_after_ms = is_hopeless ? 0 : refusal->retry_after_ms,
-                         .retry_after_s =
-                             is_hopeless ? 0 : (int)ch_rate_retry_after_s(refusal->retry_after_ms)},
-        CH_END_DENIED);
-    ch_buf_fini(&fields);
-    return false;
-}
-
-// A shadow's claim is tried alone: what it would refuse passes without it.
-static void claim_shadow(struct exchange *x, struct ch_rate_claim *claim, int64_t now_ns)
-{
-    struct ch_rate_refusal refusal;
-    if (ch_rate_limit_admit(claim, 1, x->policy.tokens, now_ns, &refusal))
-        note_shadow(x, shadow_rate_codes[refusal.kind]);
-}
-
-static bool claim_rates(struct exchange *x, struct scope *const *scopes, unsigned count)
-{
-    struct policy_state *state = &x->policy;
-    struct scope *real[CLAIMS_MAX] = {NULL};
-    struct ch_rate_claim claims[CLAIMS_MAX], shadows[CLAIMS_MAX];
-    unsigned real_count = 0, shadow_count = 0;
-    int64_t now_ns = ch_loop_now_ns(x->pl->loop);
-    for (unsigned i = 0; i < count; i++) {
-        const struct scope_terms *terms = scope_terms(scopes[i]);
-        if (!terms || !ch_rate_limits_are_set(&terms->limits))
-            continue;
-        CH_ASSERT(real_count + shadow_count < CLAIMS_MAX); // keys and teams have limits
-        struct ch_rate_claim claim = {.counters = &scopes[i]->counters, .limits = terms->limits};
-        if (terms->limits_are_shadow) {
-            shadows[shadow_count++] = claim;
-        } else {
-            real[real_count] = scopes[i];
-            claims[real_count++] = claim;
-        }
-    }
-    struct ch_rate_refusal refusal;
-    const struct ch_rate_limits limits = real_count ? claims[0].limits : (struct ch_rate_limits){0};
-    const struct ch_rate_limits second = real_count > 1 ? claims[1].limits : limits;
-    if (real_count && ch_rate_limit_admit(claims, real_count, state->tokens, now_ns, &refusal))
-        return refuse_rate(x, real[refusal.claim], refusal.claim ? &second : &limits, &refusal);
-    for (unsigned i = 0; i < real_count; i++)
-        state->claims[state->claim_count++] = claims[i];
-    state->is_limited = real_count > 0;
-    for (unsigned i = 0; i < shadow_count; i++) {
-        claim_shadow(x, &shadows[i], now_ns);
-        state->claims[state->claim_count++] = shadows[i];
-    }
-    return true;
-}
-
 // ---- admission
 
 bool policy_needs_facts(const struct exchange *x, const struct key_record *key)
@@ -613,7 +439,7 @@ bool policy_admit(struct exchange *x, const struct key_record *key)
     make_estimate(x, key, price, &estimate);
     if (!reserve(x, key, scopes, count, &estimate.cost))
         return false;
-    if (claim_rates(x, scopes, count))
+    if (rates_claim(x, scopes, count))
         return true;
     return false; // respond_denial has settled, and so cancelled, the holds
 }
@@ -686,24 +512,15 @@ void policy_settle(struct exchange *x, const struct ch_usage_record *record)
         struct ch_budget_thresholds fired = ch_budget_settle(&state->holds[i], cost);
         registry_tell(registry, state->held[i], &fired, x->started_at_ms);
     }
-    if (state->claim_count) {
-        int64_t now_ns = ch_loop_now_ns(x->pl->loop);
-        int64_t tokens = policy_all_tokens(&record->usage);
-        for (unsigned i = 0; i < state->claim_count; i++)
-            ch_rate_limit_settle(&state->claims[i], tokens, now_ns);
-    }
+    state->hold_count = 0;
+    rates_settle(x, &record->usage);
     learn(x, record);
-    state->hold_count = state->claim_count = 0;
 }
 
 void policy_cancel(struct exchange *x)
 {
-    struct policy_state *state = &x->policy;
-    int64_t now_ns = ch_loop_now_ns(x->pl->loop);
-    cancel_holds(state);
-    for (unsigned i = 0; i < state->claim_count; i++)
-        ch_rate_limit_settle(&state->claims[i], 0, now_ns);
-    state->claim_count = 0;
+    cancel_holds(&x->policy);
+    rates_settle(x, NULL);
 }
 
 // ---- on the way
@@ -752,10 +569,6 @@ static enum ch_err append_warning(const struct exchange *x, struct ch_buf *out)
 
 enum ch_err policy_append_fields(const struct exchange *x, struct ch_buf *out)
 {
-    const struct policy_state *state = &x->policy;
     enum ch_err err = append_warning(x, out);
-    if (!err && state->is_limited)
-        err = append_rate_fields(x->dialect, state->claims[0].counters, &state->claims[0].limits,
-                                 ch_loop_now_ns(x->pl->loop), out);
-    return err;
+    return err ? err : rates_append_fields(x, out);
 }

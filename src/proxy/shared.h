@@ -3,9 +3,9 @@
 // equipment.
 //
 // The path of one exchange reads in the order of the files: client.c (bytes in), gate.c (who, what,
-// may it; facts.c says what a body holds, policy.c what may be spent), forward.c (the request goes
-// upstream), relay.c (the answer comes back), meter.c (what it cost), exchange.c (begin and end).
-// respond.c writes the answers that are our own.
+// may it; facts.c says what a body holds, policy.c what may be spent, rates.c how fast), forward.c
+// (the request goes upstream), relay.c (the answer comes back), meter.c (what it cost), exchange.c
+// (begin and end). respond.c writes the answers that are our own.
 #ifndef CH_PROXY_SHARED_H
 #define CH_PROXY_SHARED_H
 
@@ -94,7 +94,8 @@ struct exchange;
 #define CLAIMS_MAX 2 // keys and teams have rate limits
 #define HOLDS_MAX  (SCOPES_MAX * CH_BUDGET_PERIODS)
 
-// What an exchange was admitted with; policy.c alone changes it. The arrays are not initialised.
+// What an exchange was admitted with; policy.c and rates.c alone change it. The arrays are not
+// initialised.
 struct policy_state {
     const struct attribution *attribution; // at admission: whose budgets it falls under
     unsigned epoch;                        // likewise, of the budgets
@@ -369,6 +370,14 @@ int64_t policy_ceiling_cost(const struct ch_unknown_model_rule *rule, const stru
 bool policy_is_exhausted(const struct exchange *x, int64_t cost_so_far);
 // Fields of the answer: a budget that is nearly spent, the key's own rate limits.
 enum ch_err policy_append_fields(const struct exchange *x, struct ch_buf *out) CH_MUST_USE;
+// Of a rule that only watches: the first that would have refused is named in the usage row.
+void policy_note_shadow(struct exchange *x, const char *rule);
+
+// ---- rates.c
+// All limits of the scopes or none. False after the client was refused.
+bool rates_claim(struct exchange *x, struct scope *const *scopes, unsigned count);
+void rates_settle(struct exchange *x, const struct ch_usage *usage); // NULL: nothing was used
+enum ch_err rates_append_fields(const struct exchange *x, struct ch_buf *out) CH_MUST_USE;
 
 // ---- listing.c
 bool listing_is_filtered(const struct exchange *x, const struct key_record *key);
