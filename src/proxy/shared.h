@@ -259,8 +259,8 @@ struct client {
 struct ch_proxy {
     struct ch_proxy_options options;
     struct ch_json_plan *request_plans[REQUEST_PLANS]; // what every request of a shape is asked for
-    struct ch_json_plan *estimate_plan; // and beyond it what an estimate needs
-    struct ch_json_plan *media_plan;    // and beyond it what media are billed by
+    struct ch_json_plan *estimate_plan;                // and beyond it what an estimate needs
+    struct ch_json_plan *media_plan;                   // and beyond it what media are billed by
     struct ch_json_plan *reference_plan;
     struct ch_usage_plans *usage_plans;
     unsigned char digest_key[crypto_shorthash_siphashx24_KEYBYTES]; // of remembered keys
@@ -396,6 +396,11 @@ void forward_hold_request(struct exchange *x);
 // Copies one more piece of body behind the head.
 enum ch_err forward_hold_body(struct exchange *x, struct ch_span payload) CH_MUST_USE;
 extern const struct ch_peer_handler forward_handler;
+
+// ---- answer_head.c
+// From the parsed head of an answer, whose bytes begin at `base`, to the client's, which replaces
+// what `out` held. Decides on observers and framing.
+enum ch_err answer_head_pass(struct exchange *x, const char *base, struct ch_buf *out) CH_MUST_USE;
 
 // ---- relay.c
 size_t relay_bytes(struct exchange *x, struct ch_span bytes);
