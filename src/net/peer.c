@@ -2,19 +2,18 @@
 #include "net/peer.h"
 
 #include "loop_private.h"
+#include "transport.h"
 
 #include "base/clock.h"
 #include "base/secret.h"
 #include "net/tls.h"
 
-#include <errno.h>
 #include <event2/event.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 //   CONNECTING ──> HANDSHAKING ──> OPEN ──> LINGERING
@@ -30,8 +29,7 @@ enum phase {
 #define OUT_MAX      (CH_PEER_WRITE_HIGH + 1024 * 1024)
 #define LINGER_MS    1000
 #define LINGER_BYTES (256 * 1024)
-#define TLS_RECORD   (16 * 1024) // bytes of plaintext in one record (RFC 8446 §5.1)
-#define PARTS_MAX    16          // iovec parts of one write
+#define PARTS_MAX    16 // iovec parts of one write
 
 const char *ch_peer_end_name(enum ch_peer_end end)
 {
@@ -184,59 +182,6 @@ static void note_end(struct ch_peer *peer, enum ch_peer_end end)
 
 // ---- reading
 
-// Plain reads and writes go to the kernel without the C library's wrappers: in a program with
-// threads these open and close a point of cancellation around each call, and nothing here is ever
-// cancelled. The calls are those of sockets: read() goes round by the file system's checks, and one
-// part alone needs no message header copied.
-
-enum read_result {
-    READ_SOME,
-    READ_NOTHING,
-    READ_EOF,
-    READ_FAILED,
-};
-
-static enum read_result read_plain(struct ch_peer *peer, char *into, size_t size, size_t *got_out)
-{
-    ssize_t got;
-    do
-        got = syscall(SYS_recvfrom, peer->fd, into, size, 0, NULL, NULL);
-    while (got < 0 && errno == EINTR);
-    if (got > 0) {
-        *got_out = (size_t)got;
-        return READ_SOME;
-    }
-    if (got == 0)
-        return READ_EOF;
-    return errno == EAGAIN ? READ_NOTHING : READ_FAILED;
-}
-
-// Empties the TLS layer as far as `size` allows: what it holds decoded raises no readiness.
-static enum read_result read_tls(struct ch_peer *peer, char *into, size_t size, size_t *got_out)
-{
-    size_t total = 0, got;
-    ERR_clear_error();
-    while (total < size && SSL_read_ex(peer->tls, into + total, size - total, &got))
-        total += got;
-    *got_out = total;
-    if (total)
-        return READ_SOME;
-    switch (SSL_get_error(peer->tls, 0)) {
-    case SSL_ERROR_WANT_READ:
-    case SSL_ERROR_WANT_WRITE:
-        return ch_tls_session_is_flooded(peer->tls) ? READ_FAILED : READ_NOTHING;
-    case SSL_ERROR_ZERO_RETURN:
-        return READ_EOF;
-    default: // OpenSSL's own ints: everything else is a failure
-        return READ_FAILED;
-    }
-}
-
-static enum read_result read_into(struct ch_peer *peer, char *into, size_t size, size_t *got_out)
-{
-    return peer->tls ? read_tls(peer, into, size, got_out) : read_plain(peer, into, size, got_out);
-}
-
 // Gives bytes to the owner; returns how many it left, SIZE_MAX when the peer is gone.
 static size_t deliver(struct ch_peer *peer, struct ch_span bytes)
 {
@@ -273,12 +218,13 @@ static void deliver_kept(struct ch_peer *peer)
 }
 
 // The usual case: nothing kept, the read lands in the loop's scratch and is consumed whole.
-static enum read_result read_fresh(struct ch_peer *peer)
+static enum ch_read read_fresh(struct ch_peer *peer)
 {
     struct ch_loop *loop = peer->loop;
     size_t got = 0;
-    enum read_result result = read_into(peer, loop->scratch, CH_PEER_READ_MAX, &got);
-    if (result != READ_SOME)
+    enum ch_read result =
+        ch_transport_read(peer->fd, peer->tls, loop->scratch, CH_PEER_READ_MAX, &got);
+    if (result != CH_READ_SOME)
         return result;
     if (got > loop->scratch_dirty)
         loop->scratch_dirty = got;
@@ -286,22 +232,23 @@ static enum read_result read_fresh(struct ch_peer *peer)
         ch_outbox_flush(loop); // what is posted does not wait for much work
     size_t left = deliver(peer, (struct ch_span){loop->scratch, got});
     if (left == SIZE_MAX || left == 0)
-        return READ_SOME;
+        return CH_READ_SOME;
     if (ch_buf_append(&peer->in, loop->scratch + got - left, left))
-        return READ_FAILED;
+        return CH_READ_FAILED;
     stop_when_full(peer);
-    return READ_SOME;
+    return CH_READ_SOME;
 }
 
-static enum read_result read_behind_kept(struct ch_peer *peer)
+static enum ch_read read_behind_kept(struct ch_peer *peer)
 {
     size_t got = 0;
     size_t room =
         IN_MAX - peer->in.len < CH_PEER_READ_MAX ? IN_MAX - peer->in.len : CH_PEER_READ_MAX;
     if (ch_buf_reserve(&peer->in, room))
-        return READ_FAILED;
-    enum read_result result = read_into(peer, peer->in.ptr + peer->in.len, room, &got);
-    if (result == READ_SOME) {
+        return CH_READ_FAILED;
+    enum ch_read result =
+        ch_transport_read(peer->fd, peer->tls, peer->in.ptr + peer->in.len, room, &got);
+    if (result == CH_READ_SOME) {
         peer->in.len += got;
         deliver_kept(peer);
     }
@@ -321,20 +268,20 @@ void ch_peer_read_into(struct ch_peer *peer, char *into, size_t size)
     peer->into = (struct ch_span){into, size};
 }
 
-static enum read_result read_in_place(struct ch_peer *peer)
+static enum ch_read read_in_place(struct ch_peer *peer)
 {
     size_t got = 0;
     char *at = (char *)(uintptr_t)peer->into.ptr;
-    enum read_result result = read_into(peer, at, peer->into.len, &got);
-    if (result != READ_SOME)
+    enum ch_read result = ch_transport_read(peer->fd, peer->tls, at, peer->into.len, &got);
+    if (result != CH_READ_SOME)
         return result;
     peer->into = ch_span_sub(peer->into, got);
     size_t left = deliver(peer, (struct ch_span){at, got});
     CH_ASSERT(left == 0 || left == SIZE_MAX);
-    return READ_SOME;
+    return CH_READ_SOME;
 }
 
-static enum read_result read_where_wanted(struct ch_peer *peer)
+static enum ch_read read_where_wanted(struct ch_peer *peer)
 {
     if (peer->in.len)
         return read_behind_kept(peer);
@@ -343,24 +290,24 @@ static enum read_result read_where_wanted(struct ch_peer *peer)
 
 static void read_once(struct ch_peer *peer)
 {
-    enum read_result result = read_where_wanted(peer);
+    enum ch_read result = read_where_wanted(peer);
     if (peer->fd < 0)
         return;
     switch (result) {
-    case READ_SOME:
+    case CH_READ_SOME:
         if (!peer->is_paused && !peer->is_full && tls_has_more(peer)) {
             event_active(peer->read_event, EV_READ, 0);
             event_base_loopbreak(peer->loop->base); // or the turn would last as long as this
         }
         return;
-    case READ_NOTHING:
+    case CH_READ_NOTHING:
         return;
-    case READ_EOF:
+    case CH_READ_EOF:
         peer->saw_eof = true;
         event_del(peer->read_event);
         end_now(peer, CH_PEER_EOF);
         return;
-    case READ_FAILED:
+    case CH_READ_FAILED:
         end_now(peer, CH_PEER_RESET);
         return;
     }
@@ -369,11 +316,12 @@ static void read_once(struct ch_peer *peer)
 static void drain(struct ch_peer *peer)
 {
     size_t got = 0;
-    enum read_result result = read_plain(peer, peer->loop->scratch, CH_PEER_READ_MAX, &got);
+    enum ch_read result =
+        ch_transport_read(peer->fd, NULL, peer->loop->scratch, CH_PEER_READ_MAX, &got);
     peer->drained += got;
     if (got > peer->loop->scratch_dirty)
         peer->loop->scratch_dirty = got;
-    if (result == READ_EOF || result == READ_FAILED || peer->drained > LINGER_BYTES)
+    if (result == CH_READ_EOF || result == CH_READ_FAILED || peer->drained > LINGER_BYTES)
         end_now(peer, CH_PEER_CLOSED);
 }
 
@@ -518,73 +466,6 @@ static size_t parts_size(const struct iovec *parts, int count)
     return size;
 }
 
-// Gives the kernel what it takes. Returns the bytes taken, or -1 when the connection is dead.
-static ssize_t send_plain(struct ch_peer *peer, const struct iovec *parts, int count)
-{
-    struct msghdr message = {.msg_iov = (struct iovec *)(uintptr_t)parts,
-                             .msg_iovlen = (size_t)count};
-    ssize_t sent;
-    do
-        sent = count == 1 ? syscall(SYS_sendto, peer->fd, parts->iov_base, parts->iov_len,
-                                    MSG_NOSIGNAL, NULL, 0)
-                          : syscall(SYS_sendmsg, peer->fd, &message, MSG_NOSIGNAL);
-    while (sent < 0 && errno == EINTR);
-    if (sent >= 0)
-        return sent;
-    return errno == EAGAIN ? 0 : -1;
-}
-
-static ssize_t send_tls_bytes(struct ch_peer *peer, const char *bytes, size_t size)
-{
-    size_t total = 0, sent;
-    ERR_clear_error();
-    while (total < size && SSL_write_ex(peer->tls, bytes + total, size - total, &sent))
-        total += sent;
-    if (total < size) {
-        int error = SSL_get_error(peer->tls, 0);
-        if (error != SSL_ERROR_WANT_WRITE && error != SSL_ERROR_WANT_READ)
-            return -1;
-    }
-    return (ssize_t)total;
-}
-
-// Gathers parts into full records; a part that is large or alone goes without the copy.
-static ssize_t send_tls(struct ch_peer *peer, const struct iovec *parts, int count)
-{
-    if (count == 1)
-        return send_tls_bytes(peer, parts->iov_base, parts->iov_len);
-    char gather[TLS_RECORD];
-    size_t held = 0;
-    ssize_t total = 0, sent;
-    for (int i = 0; i < count; i++) {
-        bool fits = parts[i].iov_len <= sizeof gather - held;
-        if (fits && parts[i].iov_len) {
-            memcpy(gather + held, parts[i].iov_base, parts[i].iov_len);
-            held += parts[i].iov_len;
-        }
-        if (held && (!fits || i == count - 1)) {
-            sent = send_tls_bytes(peer, gather, held);
-            ch_wipe(gather, held); // a request head carries the credential
-            if (sent < 0 || (size_t)sent < held)
-                return sent < 0 ? sent : total + sent;
-            total += sent;
-            held = 0;
-        }
-        if (!fits) {
-            sent = send_tls_bytes(peer, parts[i].iov_base, parts[i].iov_len);
-            if (sent < 0 || (size_t)sent < parts[i].iov_len)
-                return sent < 0 ? sent : total + sent;
-            total += sent;
-        }
-    }
-    return total;
-}
-
-static ssize_t send_parts(struct ch_peer *peer, const struct iovec *parts, int count)
-{
-    return peer->tls ? send_tls(peer, parts, count) : send_plain(peer, parts, count);
-}
-
 static enum ch_err keep_rest(struct ch_peer *peer, const struct iovec *parts, int count,
                              size_t skip)
 {
@@ -616,7 +497,7 @@ void ch_peer_send(struct ch_peer *peer, const struct iovec *parts, int count)
     if (peer->is_broken)
         return;
     if (ch_peer_pending(peer) == 0 && peer->phase == OPEN) {
-        ssize_t taken = send_parts(peer, parts, count);
+        ssize_t taken = ch_transport_send(peer->fd, peer->tls, parts, count);
         if (taken < 0) {
             break_off(peer);
             return;
@@ -660,7 +541,7 @@ static void start_lingering(struct ch_peer *peer)
 static bool flush(struct ch_peer *peer)
 {
     struct iovec rest = {peer->out.ptr + peer->out_at, ch_peer_pending(peer)};
-    ssize_t sent = send_parts(peer, &rest, 1);
+    ssize_t sent = ch_transport_send(peer->fd, peer->tls, &rest, 1);
     if (sent < 0) {
         end_now(peer, CH_PEER_RESET);
         return false;
