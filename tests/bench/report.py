@@ -30,9 +30,10 @@ Made by `scripts/bench --write`; measure your own machine with `scripts/bench`.
   included, and is read when all rows are in the database; that they are all there is a row of the table.
 - 64 connections that are kept alive for the loads, one for the latencies. "Added" is what a program adds to the direct
   way in the same round.
-- CPU an exchange is measured with all programs under load at the same time, together on core 0: what slows a shared
-  host meets them alike. The other rounds go through the programs in turn. A value is the median of the rounds;
-  "÷ nginx" and "÷ haproxy" are chaperone's value divided by theirs, the median of the quotients within a round.
+- CPU an exchange and latencies at one connection are measured in turns: each program alone on its core for a tenth of
+  a second, or for 60 calls, then the next, so that what slows a shared host meets them alike. The other rounds go
+  through the programs one after the other. A value is the median of the rounds; "÷ nginx" and "÷ haproxy" are
+  chaperone's value divided by theirs, the median of the quotients within a round.
 - The stream upstream of `tests/bench/bench_stream.c` is also its client, so that each event is timed on one clock from
   the provider's write to the client's read.
 - Open streams get an event each two seconds. 1,000,000 keys: the loads go through the keys in use in turn.
