@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import pathlib
 import sys
+import time
 
 import pytest
 
@@ -10,6 +11,14 @@ from harness.certs import Certificates  # noqa: E402
 from harness.process import wait_until  # noqa: E402
 from harness.upstream import answer, reply  # noqa: E402
 from harness.world import World  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def one_day():
+    """Days, weeks and months of budgets begin at midnight UTC, day files too: no test begins in the half minute before it."""
+    left = 86400 - time.time() % 86400
+    if left < 30:
+        time.sleep(left + 0.1)
 
 
 @pytest.fixture(scope="session")

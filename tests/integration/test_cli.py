@@ -31,8 +31,8 @@ class Held:
 def test_a_command_waits_for_a_daemon_that_starts(installation):
     held = Held(installation)
     timer = threading.Timer(1.5, held.release)
-    timer.start()
     began = time.monotonic()
+    timer.start()
     done = installation.cli("provider", "list")
     timer.join()
     assert done.stdout.startswith("name\t") and time.monotonic() - began >= 1.4

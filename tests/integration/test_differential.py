@@ -99,6 +99,10 @@ def is_settled(recorded, told):
     return missing == 0 or (missing == 1 and recorded.first_end == "front")
 
 
+def count_seen(world):
+    return collections.Counter(id_ for sent in world.upstreams["openai"].requests for id_ in sent.all(FIELD.decode()) or ["none"])
+
+
 @pytest.fixture
 def stage(make_world, tmp_path):
     world = make_world(providers=("openai",))
@@ -126,7 +130,6 @@ def test_case_65_front_proxies_and_the_daemon_see_the_same_requests(stage):
             jobs += [pool.submit(drive, front, key, work) for _ in range(WORKERS)]
         wrong = [line for job in jobs for line in job.result()]
     assert not wrong, "\n".join(wrong)
-    seen = collections.Counter(id_ for sent in world.upstreams["openai"].requests for id_ in sent.all(FIELD.decode()) or ["none"])
     for name, front in fronts.items():
         relay = relays[name]
         wait_until(lambda: set(id_ for c in relay.connections for id_ in c.ids()) <= set(front.told()), 10, f"{name}'s log lines")
@@ -136,7 +139,9 @@ def test_case_65_front_proxies_and_the_daemon_see_the_same_requests(stage):
         wait_until(lambda: all(is_settled(recorded, told) for recorded in relay.connections), 10,
                    f"an answer to every request of {name}")
         assert len(sent) > len(cases()), f"{name} forwarded nothing but the probes"
+        seen = count_seen(world)
         assert {id_ for id_, (_, status) in told.items() if status == "200"} <= set(seen), f"{name} got an answer that no request earned"
+    seen = count_seen(world)
     every = {id_ for front in fronts.values() for id_ in front.told()}
     assert set(seen) <= every and set(seen.values()) == {1}, "a request reached the provider twice, or without a front proxy"
     for sent in world.upstreams["openai"].requests:

@@ -253,7 +253,7 @@ def test_many_open_streams(make_world):
     each = (world.daemon.resident_kib() - before) / len(clients)
     world.upstreams["openai"].script = reply(wire(samples.CHAT))
     began = time.monotonic()
-    assert world.exchange(ask(samples.CHAT, key)).status == 200 and time.monotonic() - began < 1
+    assert world.exchange(ask(samples.CHAT, key)).status == 200 and time.monotonic() - began < 5
     release.set()
     for client in clients:
         assert client.take_until(b"0\r\n\r\n").endswith(b"[DONE]\n\n\r\n0\r\n\r\n")

@@ -122,13 +122,13 @@ def test_a_restart_counts_the_present_period_alone(world, clock):
     clock.set(at("2029-06-10T22:00", AUCKLAND))
     for period in ("day", "month", "total"):
         world.set_budget(f"key:{name}", f"1000/{period}", mode="strict", tz=AUCKLAND)
-    for day, count in (("2029-06-10T23:59:58", 3), ("2029-06-11T00:00:00", 2), ("2029-07-01T00:00:00", 1)):
+    for day, count in (("2029-06-10T23:58:00", 3), ("2029-06-11T00:00:00", 2), ("2029-07-01T00:00:00", 1)):
         clock.set(at(day, AUCKLAND))
         for _ in range(count):
             assert world.exchange(ask.data).status == 200
         for _ in range(2):
             found = {p: b["spent_nano_usd"] // ask.worst for p, b in world.budgets(f"key:{name}").items()}
-            assert found == {"2029-06-10T23:59:58": {"day": 3, "month": 3, "total": 3}, "2029-06-11T00:00:00": {"day": 2, "month": 5, "total": 5},
+            assert found == {"2029-06-10T23:58:00": {"day": 3, "month": 3, "total": 3}, "2029-06-11T00:00:00": {"day": 2, "month": 5, "total": 5},
                              "2029-07-01T00:00:00": {"day": 1, "month": 1, "total": 6}}[day]
             world.restart()
             clock.set(at(day, AUCKLAND) + 1.5)
@@ -169,7 +169,7 @@ def test_traffic_over_midnight(world, clock):
     clock.set(midnight - 3600)
     world.set_budget(f"key:{name}", "1000/day", mode="strict", tz=KOLKATA)
     world.set_budget(f"key:{name}", "1000/total", mode="strict", tz=KOLKATA)
-    clock.set(midnight - 1)
+    clock.set(midnight - 60)
     done = []
 
     def keep_asking():
@@ -182,6 +182,8 @@ def test_traffic_over_midnight(world, clock):
     threads = [threading.Thread(target=keep_asking, daemon=True) for _ in range(8)]
     for thread in threads:
         thread.start()
+    wait_until(lambda: len(done) >= 40, 30, "requests before midnight", 0.005)
+    clock.set(midnight - 0.2)
     for thread in threads:
         thread.join(60)
     assert done == [200] * 480

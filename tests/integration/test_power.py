@@ -236,7 +236,7 @@ def test_a_slow_disk_holds_up_nobody_else(world):
         while (start := time.monotonic()) < until:
             flowing.take_until(b"data: {}")
             longest = max(longest, time.monotonic() - start)
-        assert longest < 0.3, "the stream stood still"
+        assert longest < 1, "the stream stood still until the disk's two seconds were over"
         assert world.exchange(request("/healthz", None, method="GET"), method="GET").status == 200
         assert world.exchange(request("/v1/chat/completions", "ch_bad", b"{}")).status == 401, "refusals wait for nothing"
         assert is_silent(waiting, 0.05) and len(world.upstreams["openai"].requests) == 1

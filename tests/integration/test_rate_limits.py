@@ -57,8 +57,8 @@ def check_refusal(response, dialect, code, text):
         assert float(info["retryDelay"][:-1]) * 1000 == pytest.approx(int(response.get("retry-after-ms")))
 
 
-def fields_of(response, dialect):
-    """The dialect's rate-limit fields: {"requests": (limit, remaining, reset in seconds), …}."""
+def fields_of(response, dialect, asked_at=0.0):
+    """The dialect's rate-limit fields: {"requests": (limit, remaining, reset in seconds), …}; a moment counts from `asked_at`."""
     found = {}
     for unit in ("requests", "tokens"):
         if dialect == "openai":
@@ -73,7 +73,7 @@ def fields_of(response, dialect):
             assert re.fullmatch(r"\d+ms", values[2])
             reset = int(values[2][:-2]) / 1000
         else:
-            reset = datetime.datetime.fromisoformat(values[2].replace("Z", "+00:00")).timestamp() - time.time()
+            reset = datetime.datetime.fromisoformat(values[2].replace("Z", "+00:00")).timestamp() - asked_at
         found[unit] = (int(values[0]), int(values[1]), reset)
     return found
 
@@ -100,20 +100,21 @@ def test_refused_calls_do_not_lengthen_the_block(world):
     _, token = world.make_key(rpm=60)
     ask = Ask(token)
     start = time.monotonic()
-    assert count_by_status(all_at_once(world, [ask] * 70))[200] in (60, 61, 62)
-    done = 0
+    done = count_by_status(all_at_once(world, [ask] * 70))[200]
+    assert done >= 60
     while time.monotonic() < start + 4:
         done += world.exchange(ask.data).status == 200
         time.sleep(0.01)
     took = time.monotonic() - start
-    assert 2 <= done <= took + 1, "one a second, no more and no less"
+    assert 60 + 2 <= done <= 60 + took + 1, "one a second, no more and no less"
 
 
 def test_the_wait_that_was_named_is_enough(world):
     _, token = world.make_key(rpm=120)
     ask = Ask(token)
-    responses = all_at_once(world, [ask] * 130)
-    refused = next(r for r in responses if r.status == 429)
+    all_at_once(world, [ask] * 130)
+    while (refused := world.exchange(ask.data)).status == 200:  # from now on nobody else asks
+        pass
     time.sleep(int(refused.get("retry-after-ms")) / 1000 + 0.05)
     assert world.exchange(ask.data).status == 200
 
@@ -310,17 +311,19 @@ def test_fields_are_the_keys_own(world, dialect, stream):
     """The provider's numbers are those of an account that many share: they are replaced."""
     _, token = world.make_key(dialect, rpm=100, tpm=1000000)
     world.upstreams[dialect].script = bill(headers=UPSTREAM_FIELDS)
+    asked_at = time.time()
     response = world.exchange(Ask(token, dialect, stream=stream).data)
+    latest = time.time() - asked_at + 1.2
     assert response.status == 200 and response.get("x-other-field") == "stays"
     if dialect == "gemini":
         assert not [n for n, _ in response.headers if "ratelimit" in n.lower()], "this dialect has no such fields"
         return
     foreign = [n for n, _ in response.headers if "ratelimit" in n.lower() and n.lower().startswith("x-") != (dialect == "openai")]
     assert not foreign
-    fields = fields_of(response, dialect)
-    assert fields["requests"][:2] == (100, 99) and 0 <= fields["requests"][2] <= 1.2
+    fields = fields_of(response, dialect, asked_at)
+    assert fields["requests"][:2] == (100, 99) and 0 <= fields["requests"][2] <= latest
     limit, remaining, reset = fields["tokens"]
-    assert limit == 1_000_000 and 990_000 <= remaining < 1_000_000 and 0 <= reset <= 1.2
+    assert limit == 1_000_000 and 990_000 <= remaining < 1_000_000 and 0 <= reset <= latest
     assert not [n for n, _ in response.headers if "input-tokens" in n.lower()]
 
 

@@ -192,7 +192,8 @@ def test_unpinned_loopback_spellings(installation):
     """A name of this machine's own loopback is no public listener."""
     installation.configure(listen=[{"address": f"[::1]:{installation.port}"}])
     process = Process([BINARY, "serve", "--config", installation.config], installation.folder, "six")
-    time.sleep(1)
+    # Before it is ready a signal would simply kill it.
+    wait_until(lambda: not process.is_running() or "event=ready" in process.tail(), 20, "its start")
     # A machine without IPv6 cannot bind it; what matters is that it is not refused as plaintext.
     if not process.is_running():
         assert "tls" not in process.tail().lower()

@@ -99,7 +99,7 @@ def test_sighup_does_the_same(site):
     site.install("next")
     site.world.daemon.child.send_signal(signal.SIGHUP)
     wait_until(lambda: site.leaf() == site.leaf_of("next"), 10, "the new certificate")
-    assert "event=reloaded" in site.world.daemon.tail()
+    wait_until(lambda: "event=reloaded" in site.world.daemon.tail(), 10, "the log line behind it")
 
 
 def break_garbage(site):

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whatever the provider does wrong has one defined answer, one honest row, and no second request."""
+import threading
 import time
 
 import pytest
@@ -38,7 +39,7 @@ def test_unresolvable_name(make_world):
 
 
 def test_timeouts(make_world):
-    world = make_world(timeouts={"first_byte": "400ms", "upstream_idle": "400ms"}, providers=("openai",))
+    world = make_world(timeouts={"first_byte": "1s", "upstream_idle": "1s"}, providers=("openai",))
     upstream = world.upstreams["openai"]
     name, key = world.fresh_key("openai")
     for start in (b"", b"HTTP/1.1 200 OK\r\nContent-Le"):
@@ -237,13 +238,16 @@ def test_extra_bytes_spoil_the_connection(world):
 
 def test_late_extra_bytes_spoil_an_idle_connection(world):
     _, key = world.fresh_key("openai")
+    spoken = threading.Event()
 
     def script(connection, _):
         connection.send(wire(samples.CHAT), 0.2)
         connection.send(answer(b'{"poison":true}'))
+        spoken.set()
 
     assert world.send_sample(samples.CHAT, key, script)[0].body == samples.CHAT.answer
-    time.sleep(0.5)
+    assert spoken.wait(10)
+    time.sleep(0.3)
     assert world.send_sample(samples.CHAT, key)[0].body == samples.CHAT.answer
 
 
@@ -262,15 +266,18 @@ def test_early_answer_before_the_body_is_read(world):
 def test_kept_connection_closed_by_the_provider(world):
     """An idle connection that the provider has closed is not used for the next request."""
     _, key = world.fresh_key("openai")
+    closed = threading.Semaphore(0)
 
     def script(connection, _):
         connection.send(wire(samples.CHAT), 0.05)
         connection.close()
+        closed.release()
 
     for _ in range(5):
         response, _ = world.send_sample(samples.CHAT, key, script)
         assert response.body == samples.CHAT.answer
-        time.sleep(0.15)
+        assert closed.acquire(timeout=10)
+        time.sleep(0.1)
 
 
 def test_interim_answers_are_swallowed(world):

@@ -56,7 +56,8 @@ class Gateway:
 
     def records(self):
         """What the sandbox says it answered."""
-        return [json.loads(line) for line in self.record.read_text().splitlines()]
+        lines = self.record.read_text().splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith("\n")]  # the last may be being written
 
     def close(self):
         self.daemon.stop()

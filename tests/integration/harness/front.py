@@ -132,6 +132,7 @@ class Recorded:
         self.sent, self.answered = bytearray(), bytearray()
         self.first_end = None  # "front" or "daemon": who ended first
         self.is_over = threading.Event()
+        self.pumps = []
 
     def ids(self):
         return [found.decode() for found in ID.findall(bytes(self.sent))]
@@ -142,7 +143,8 @@ class RecordingRelay:
         self.target, self.connections = port, []
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.port = self.listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        self.thread = threading.Thread(target=self._accept, daemon=True)
+        self.thread.start()
 
     def _accept(self):
         while True:
@@ -155,8 +157,10 @@ class RecordingRelay:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             recorded = Recorded(client, server)
             self.connections.append(recorded)
-            threading.Thread(target=self._pump, args=(recorded, client, server, recorded.sent, "front"), daemon=True).start()
-            threading.Thread(target=self._pump, args=(recorded, server, client, recorded.answered, "daemon"), daemon=True).start()
+            for pump in ((client, server, recorded.sent, "front"), (server, client, recorded.answered, "daemon")):
+                thread = threading.Thread(target=self._pump, args=(recorded, *pump), daemon=True)
+                recorded.pumps.append(thread)
+                thread.start()
 
     @staticmethod
     def _pump(recorded, source, sink, record, who):
@@ -177,6 +181,7 @@ class RecordingRelay:
 
     def close(self):
         self.listener.shutdown(socket.SHUT_RDWR)
+        self.thread.join()
         self.listener.close()
         for recorded in self.connections:
             for sock in (recorded.client, recorded.server):
@@ -184,4 +189,7 @@ class RecordingRelay:
                     sock.shutdown(socket.SHUT_RDWR)
                 except OSError:
                     pass
-                sock.close()
+            for thread in recorded.pumps:  # no descriptor is closed under a thread that reads from it
+                thread.join()
+            recorded.client.close()
+            recorded.server.close()

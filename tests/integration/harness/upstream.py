@@ -165,6 +165,7 @@ class Upstream:
             return
         # Without shutdown a thread blocked in accept keeps the port listening.
         self.listener.shutdown(socket.SHUT_RDWR)
+        self.thread.join()
         self.listener.close()
 
     def forget(self):
