@@ -613,10 +613,10 @@ def test_rotation_ends_on_an_open_connection(world):
     with world.connect() as client:
         client.send(ask.data)
         assert client.read_response().status == 200
-        world.call("key.rotate", name=name, grace="1s")
+        world.call("key.rotate", name=name, grace="2s")
         client.send(ask.data)
         assert client.read_response().status == 200
-        time.sleep(1.2)
+        time.sleep(2.2)
         client.send(ask.data)
         assert client.read_response().status == 401
     assert world.exchange(ask.data).status == 401

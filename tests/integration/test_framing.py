@@ -177,12 +177,12 @@ def test_deadlines(make_world):
     with world.connect() as client:
         began = time.monotonic()
         try:
-            for at in range(60):
+            for at in range(120):
                 client.send(data[at:at + 1])
                 time.sleep(0.05)
         except OSError:
             pass
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 5
         reply_ = client.read_to_end()
         assert reply_ == b"" or reply_.startswith(b"HTTP/1.1 408 "), reply_
     with world.connect() as client:

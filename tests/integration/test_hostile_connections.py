@@ -175,7 +175,7 @@ def test_case_60_an_unfinished_handshake_has_a_deadline(make_world, certificates
     for client in clients:
         assert client.is_closed(3) or client.read_to_end()[:1] == b"\x15", "closed, with an alert or without"
         client.close()
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 4.5, "sooner than the five seconds that a handshake has by itself"
     assert serves(world, certificates)
 
 
