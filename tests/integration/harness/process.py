@@ -134,7 +134,7 @@ class Process:
 class Sandbox(Process):
     def __init__(self, folder, *options, name="sandbox", environment=None):
         super().__init__([BINARY, "sandbox", "--listen", "127.0.0.1:0", *options], folder, name, environment)
-        line = wait_until(lambda: re.search(r"http://127\.0\.0\.1:(\d+)", self.out.read_text()), 15, "the sandbox's address")
+        line = wait_until(lambda: re.search(r"http://127\.0\.0\.1:(\d+)\n", self.out.read_text()), 15, "the sandbox's address")
         self.port = int(line[1])
         self.url = f"http://127.0.0.1:{self.port}"
 

@@ -141,7 +141,7 @@ def test_rate(gateway, url, sdk):
     """With retries off the exception for a rate limit; with the defaults the SDK waits as long as it was told and succeeds."""
     name = f"{sdk.name}-paced"
     client, patient = sdk(url, gateway.keys[name], max_retries=0), sdk(url, gateway.keys[name])
-    for _ in range(5):
+    for _ in range(12):
         with pytest.raises(sdk.limited) as caught:
             for _ in range(60):
                 client.ask()
