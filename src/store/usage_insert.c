@@ -28,6 +28,7 @@
 
 // Twice the batch, so that probing stays short.
 #define SUM_PLACES (2 * CH_USAGE_BATCH)
+static_assert(CH_USAGE_BATCH < UINT16_MAX, "a place holds the number of any sum");
 
 enum sum {
     SUM_REQUESTS,
@@ -45,7 +46,8 @@ struct sum_key {
 
 struct sums {
     struct sum_key key;
-    int64_t values[SUMS]; // requests is never 0 in a place in use
+    int64_t values[SUMS];
+    uint32_t place; // its own in the table
 };
 
 // Of the record's own texts only these two copies outlive the call that brought it.
@@ -61,9 +63,13 @@ struct ch_usage_insert {
     struct row rows[GROUP]; // wait until one statement can take them all
     int row_count;
     struct ch_usage_kinds *kinds;
-    struct sums sums[SUM_PLACES];
-    uint32_t used[CH_USAGE_BATCH]; // places in use
-    uint32_t used_count;
+    // In the order of their coming, so that memory is touched for as many as a batch has had, and
+    // not a page for each new hour of a key. `places` finds them by hash: one more than the number
+    // of the sum, 0 a free one.
+    struct sums sums[CH_USAGE_BATCH];
+    uint16_t places[SUM_PLACES];
+    uint16_t order[CH_USAGE_BATCH]; // in which they are written
+    uint32_t sum_count;
 };
 
 enum ch_err ch_usage_insert_new(struct ch_usage_insert **insert_out)
@@ -88,9 +94,9 @@ void ch_usage_insert_free(struct ch_usage_insert *insert)
 
 static void forget_sums(struct ch_usage_insert *insert)
 {
-    for (uint32_t i = 0; i < insert->used_count; i++)
-        insert->sums[insert->used[i]].values[SUM_REQUESTS] = 0;
-    insert->used_count = 0;
+    for (uint32_t i = 0; i < insert->sum_count; i++)
+        insert->places[insert->sums[i].place] = 0;
+    insert->sum_count = 0;
 }
 
 void ch_usage_insert_reset(struct ch_usage_insert *insert)
@@ -267,15 +273,14 @@ static uint64_t hash_key(const struct sum_key *key)
 
 static struct sums *find_sums(struct ch_usage_insert *insert, const struct sum_key *key)
 {
-    uint64_t place = hash_key(key) % SUM_PLACES;
-    while (insert->sums[place].values[SUM_REQUESTS] && !is_same(&insert->sums[place].key, key))
-        place = (place + 1) % SUM_PLACES;
-    struct sums *sums = &insert->sums[place];
-    if (!sums->values[SUM_REQUESTS]) {
-        CH_ASSERT(insert->used_count < CH_USAGE_BATCH);
-        insert->used[insert->used_count++] = (uint32_t)place;
-        *sums = (struct sums){.key = *key};
-    }
+    uint32_t place = (uint32_t)(hash_key(key) % SUM_PLACES), number;
+    for (; (number = insert->places[place]); place = (place + 1) % SUM_PLACES)
+        if (is_same(&insert->sums[number - 1].key, key))
+            return &insert->sums[number - 1];
+    CH_ASSERT(insert->sum_count < CH_USAGE_BATCH);
+    struct sums *sums = &insert->sums[insert->sum_count++];
+    *sums = (struct sums){.key = *key, .place = place};
+    insert->places[place] = (uint16_t)insert->sum_count;
     return sums;
 }
 
@@ -426,11 +431,11 @@ static enum ch_err upsert(struct ch_db *db, const struct sums *sums, struct ch_w
 }
 
 // In the order of the primary key, so that neighbours share a page while it is at hand.
-static int compare_places(const void *a, const void *b, void *arg)
+static int compare_numbers(const void *a, const void *b, void *arg)
 {
     const struct ch_usage_insert *insert = arg;
-    const struct sum_key *x = &insert->sums[*(const uint32_t *)a].key;
-    const struct sum_key *y = &insert->sums[*(const uint32_t *)b].key;
+    const struct sum_key *x = &insert->sums[*(const uint16_t *)a].key;
+    const struct sum_key *y = &insert->sums[*(const uint16_t *)b].key;
     if (x->hour != y->hour)
         return x->hour < y->hour ? -1 : 1;
     return (x->key_id > y->key_id) - (x->key_id < y->key_id);
@@ -442,9 +447,11 @@ enum ch_err ch_usage_insert_finish(struct ch_usage_insert *insert, struct ch_db 
     enum ch_err err = insert_rows(insert, db, why);
     if (err)
         return err;
-    qsort_r(insert->used, insert->used_count, sizeof *insert->used, compare_places, insert);
-    for (uint32_t i = 0; !err && i < insert->used_count; i++)
-        err = upsert(db, &insert->sums[insert->used[i]], why);
+    for (uint32_t i = 0; i < insert->sum_count; i++)
+        insert->order[i] = (uint16_t)i;
+    qsort_r(insert->order, insert->sum_count, sizeof *insert->order, compare_numbers, insert);
+    for (uint32_t i = 0; !err && i < insert->sum_count; i++)
+        err = upsert(db, &insert->sums[insert->order[i]], why);
     if (!err)
         forget_sums(insert);
     return err;
