@@ -144,11 +144,17 @@ static enum ch_err parse_cidrs(const struct ch_key_row *row, struct ch_cidr_list
     struct ch_cidr_list *list = ch_zmalloc(sizeof *list);
     enum ch_err err =
         list ? ch_cidr_list_parse(ch_span_of(row->allow_cidrs), list, &why) : CH_ERR_NOMEM;
-    if (err)
-        ch_zfree(list);
-    else
-        *list_out = list;
-    return err;
+    // Few keys have many networks: only those that there are stay.
+    struct ch_cidr_list *kept =
+        err ? NULL
+            : ch_zmalloc(sizeof *kept - (CH_CIDR_MAX - list->count) * sizeof *kept->networks);
+    if (kept) {
+        kept->count = list->count;
+        memcpy(kept->networks, list->networks, list->count * sizeof *kept->networks);
+    }
+    ch_zfree(list);
+    *list_out = kept;
+    return err ? err : kept ? CH_OK : CH_ERR_NOMEM;
 }
 
 static void free_policy(struct key_policy *policy)
@@ -397,6 +403,7 @@ void ch_registry_drop_provider(struct ch_registry *registry, int64_t provider_id
             continue;
         atomic_store_explicit(&registry->providers[i], NULL, memory_order_release);
         registry_wait_for_loops(registry);
+        registry_drop_tenancy(registry, provider_id);
         provider_unref(provider);
         return;
     }

@@ -48,16 +48,34 @@ bool registry_is_owner(enum ch_objects choice, const struct object_owner *owner,
     return owner->key_id == other->key_id || are_one(choice, owner, other);
 }
 
-struct tenancy *registry_tenancy(struct ch_registry *registry, int64_t provider_id)
+static struct tenancy *find_tenancy(struct ch_registry *registry, int64_t provider_id)
 {
     for (unsigned i = 0; i < registry->tenancy_count; i++)
         if (registry->tenancies[i].provider_id == provider_id)
             return &registry->tenancies[i];
-    if (registry->tenancy_count == PROVIDERS_MAX)
-        return NULL;
-    struct tenancy *tenancy = &registry->tenancies[registry->tenancy_count++];
+    return NULL;
+}
+
+struct tenancy *registry_tenancy(struct ch_registry *registry, int64_t provider_id)
+{
+    struct tenancy *tenancy = find_tenancy(registry, provider_id);
+    if (!tenancy && !(tenancy = find_tenancy(registry, 0))) {
+        if (registry->tenancy_count == PROVIDERS_MAX)
+            return NULL;
+        tenancy = &registry->tenancies[registry->tenancy_count++];
+    }
     tenancy->provider_id = provider_id;
     return tenancy;
+}
+
+void registry_drop_tenancy(struct ch_registry *registry, int64_t provider_id)
+{
+    struct tenancy *tenancy = find_tenancy(registry, provider_id);
+    if (!tenancy)
+        return;
+    tenancy->provider_id = 0;
+    tenancy->first = (struct object_owner){0};
+    atomic_store_explicit(&tenancy->many, 0, memory_order_relaxed);
 }
 
 static void note_owner(struct tenancy *tenancy, const struct object_owner *owner)

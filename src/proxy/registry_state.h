@@ -10,9 +10,9 @@
 #define PROVIDERS_MAX 1024 // providers of one installation
 
 // Whether the keys of a provider are of more owners than one. `many` has a bit per enum ch_objects,
-// and never loses one while the process lives.
+// and never loses one while the provider is there.
 struct tenancy {
-    int64_t provider_id;
+    int64_t provider_id;       // 0: free
     struct object_owner first; // of the keys seen; no attribution: there is none
     _Atomic unsigned many;
 };
@@ -35,9 +35,9 @@ struct ch_registry {
     int64_t next_target_id;
     struct object_table *objects; // NULL: owners are not kept
     size_t object_limit;
-    struct tenancy tenancies[PROVIDERS_MAX]; // of providers that exist, existed or were named
-    unsigned tenancy_count;
-    bool is_loaded; // what comes now is news
+    struct tenancy tenancies[PROVIDERS_MAX]; // of providers that exist or were named
+    unsigned tenancy_count;                  // places that were ever in use
+    bool is_loaded;                          // what comes now is news
 
     struct scopes *scopes;
     struct scope *all; // the scope of CH_BUDGET_OF_ALL
@@ -73,6 +73,9 @@ enum ch_err registry_load_captures(struct ch_registry *registry, struct ch_db *d
 
 // What is known of the provider's tenants; made at the first call. NULL: no room.
 struct tenancy *registry_tenancy(struct ch_registry *registry, int64_t provider_id);
+// The provider is gone, and no key names it. After the barrier: who still holds its record asks for
+// no owner any more.
+void registry_drop_tenancy(struct ch_registry *registry, int64_t provider_id);
 // The key is about to be in force.
 void registry_note_tenant(struct ch_registry *registry, const struct key_record *key);
 enum ch_err registry_load_objects(struct ch_registry *registry, struct ch_db *db,
