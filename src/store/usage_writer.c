@@ -98,6 +98,13 @@ static void end_batch(struct ch_usage_writer *writer, bool is_committed)
     writer->first_loop = (writer->first_loop + 1) % loops;
 }
 
+// There is a row or a job: what SQLite reads for it stays at hand for a while.
+static void note_work(struct ch_usage_writer *writer)
+{
+    writer->worked_at_ns = ch_clock_mono_ns();
+    writer->has_released = false;
+}
+
 // An idle daemon stays small (design.md §9).
 static void release_when_idle(struct ch_usage_writer *writer)
 {
@@ -117,8 +124,7 @@ static enum ch_err move_batch(struct ch_usage_writer *writer, bool *drained_out,
         *drained_out = true;
         return CH_OK;
     }
-    writer->worked_at_ns = ch_clock_mono_ns();
-    writer->has_released = false;
+    note_work(writer);
     enum ch_err err = ch_store_begin(writer->store, why);
     if (!err)
         err = add_batch(writer, drained_out, why);
@@ -159,6 +165,8 @@ static struct timespec after_ms(int64_t ms)
 
 static void run_jobs(struct ch_usage_writer *writer, struct job *jobs)
 {
+    if (jobs)
+        note_work(writer);
     while (jobs) {
         struct job *job = jobs;
         jobs = job->next;

@@ -364,6 +364,35 @@ static void runs_writes_of_several_threads(void **state)
 
 // ---- a database that refuses for a while
 
+static atomic_int releases; // of the memory that only serves speed
+
+void __real_ch_db_release_memory(struct ch_db *);
+void __wrap_ch_db_release_memory(struct ch_db *);
+void __wrap_ch_db_release_memory(struct ch_db *db)
+{
+    __real_ch_db_release_memory(db);
+    atomic_fetch_add(&releases, 1);
+}
+
+static enum ch_err write_nothing(struct ch_db *db, void *arg, struct ch_why *reason)
+{
+    (void)db, (void)arg, (void)reason;
+    return CH_OK;
+}
+
+// Administration alone fills the writer's page cache as well as rows do.
+static void releases_memory_after_a_change_too(void **state)
+{
+    (void)state;
+    assert_int_equal(ch_usage_writer_start(store, journal, &why), CH_OK);
+    assert_int_equal(ch_store_write(store, write_nothing, NULL, &why), CH_OK);
+    int before = atomic_load(&releases);
+    for (int i = 0; i < 1000 && atomic_load(&releases) == before; i++)
+        usleep(10000);
+    assert_int_equal(atomic_load(&releases), before + 1);
+    ch_usage_writer_stop(store);
+}
+
 static void *hold_lock(void *arg)
 {
     sqlite3 *db = arg;
@@ -822,6 +851,7 @@ int main(void)
         TEST(hostile_numbers_and_bytes_do_not_stop_it),
         TEST(sums_stop_at_the_largest_number),
         TEST(runs_writes_of_several_threads),
+        TEST(releases_memory_after_a_change_too),
         TEST(retries_until_the_database_takes_the_rows),
         TEST(loses_nothing_when_the_disk_is_full),
         TEST(keeps_the_journal_while_the_file_is_away),
