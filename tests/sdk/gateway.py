@@ -38,7 +38,7 @@ class Gateway:
         self.sandbox = Sandbox(folder, "--record", self.record, "--api-key", SECRET)
         self.daemon = Installation(folder / "chaperone", self.certificates)
         self.daemon.start()
-        self.urls = {"plain": f"http://127.0.0.1:{self.daemon.port}", "tls": f"https://localhost:{self.daemon.tls_port}"}
+        self.urls = {"plain": f"http://127.0.0.1:{self.daemon.port}", "tls": f"https://127.0.0.1:{self.daemon.tls_port}"}
         self.keys = {}
         for name, base in BASES.items():
             self.daemon.provider(name, name, self.sandbox.url + base, SECRET)

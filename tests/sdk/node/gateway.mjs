@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where the gateway stands and which keys it gave out; ../gateway.py starts it and sets these variables.
+import { File } from "node:buffer";
+
+// Debian's node 18 has it there alone; the SDKs' uploads ask for the global one that node 20 brought.
+globalThis.File ??= File;
+
 const need = (name) => {
   if (!process.env[name]) throw new Error(`${name} is not set: run these tests through tests/sdk/gateway.py`);
   return process.env[name];
