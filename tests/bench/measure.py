@@ -18,6 +18,7 @@ TURN_SECONDS = 0.1
 ANSWER = "size-170"  # of the sandbox: a body of about 750 bytes
 STREAM_EVENTS, STREAM_GAP_US = 100, 5000
 HOLD_DRIP_MS = 2000
+IDLE_SECONDS = 6  # after five, memory that only serves speed is given back
 HELD_FEW, HELD_MANY = 1000, 10000
 SPARE_DESCRIPTORS = 400  # of a proxy, beside two for each stream
 KEYS_FEW, KEYS_MANY = 10_000, 1_000_000
@@ -391,6 +392,7 @@ def measure_memory(stage, plan):
     stage.start_chaperone()  # what the loads left in the allocator is not part of this
     possible = (stage.descriptors - SPARE_DESCRIPTORS) // 2
     names = stage.targets() if plan.held_relays else ["chaperone"]
+    time.sleep(IDLE_SECONDS)
     idle = {name: stage.process(name).memory_mb() for name in names}
     rows = [Row("idle: resident MB", texts(idle, "{:.1f}"))]
     for count in plan.held:
@@ -418,6 +420,7 @@ def fill(stage, first, end):
 
 def measure_keys(stage, plan):
     tokens, start = fill(stage, 0, KEYS_FEW)
+    time.sleep(IDLE_SECONDS)
     resident = stage.process("chaperone").memory_mb()
     rows = [
         Row("idle, 10,000 keys: resident MB", {"chaperone": f"{resident:.1f}"},
@@ -445,6 +448,7 @@ def cost_of_keys(stage, tokens):
 def measure_many_keys(stage, few_mb, few_tokens):
     few = cost_of_keys(stage, few_tokens)
     many_tokens, start = fill(stage, KEYS_FEW, KEYS_MANY)
+    time.sleep(IDLE_SECONDS)
     many_mb = stage.process("chaperone").memory_mb()
     key_bytes = (many_mb - few_mb) * 1e6 / (KEYS_MANY - KEYS_FEW)
     in_use = len(few_tokens)
