@@ -72,6 +72,10 @@ void ch_db_bind_null(struct sqlite3_stmt *stmt, int index);
 enum ch_err ch_db_step(struct ch_db *db, struct sqlite3_stmt *stmt, struct ch_why *why) CH_MUST_USE;
 // Steps a statement that gives no row to its end.
 enum ch_err ch_db_run(struct ch_db *db, struct sqlite3_stmt *stmt, struct ch_why *why) CH_MUST_USE;
+// Steps a query for one number, in the first column of its first row, and resets it. `*value_out`
+// is set for CH_OK alone.
+enum ch_err ch_db_step_int(struct ch_db *db, struct sqlite3_stmt *stmt, int64_t *value_out,
+                           struct ch_why *why) CH_MUST_USE;
 void ch_db_reset(struct sqlite3_stmt *stmt); // when rows are left unread
 
 // Columns count from 0; what they give is borrowed until the next step or reset.

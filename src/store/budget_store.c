@@ -119,12 +119,7 @@ static enum ch_err find_id(struct ch_db *db, const char *sql, const char *name, 
     if (err)
         return err;
     ch_db_bind_text(stmt, 1, ch_span_of(name));
-    err = ch_db_step(db, stmt, why);
-    if (err)
-        return err;
-    *id_out = ch_db_int(stmt, 0);
-    ch_db_reset(stmt);
-    return CH_OK;
+    return ch_db_step_int(db, stmt, id_out, why);
 }
 
 // The id of a key or a provider; 0 for scopes that go by their name.

@@ -56,12 +56,7 @@ enum ch_err ch_capture_scope_put(struct ch_db *db, struct ch_capture_scope *scop
         return err;
     bind(stmt, scope);
     ch_db_bind_int(stmt, 4, ch_clock_wall_ms());
-    err = ch_db_step(db, stmt, why);
-    if (err)
-        return err;
-    scope->created_at_ms = ch_db_int(stmt, 0);
-    ch_db_reset(stmt);
-    return CH_OK;
+    return ch_db_step_int(db, stmt, &scope->created_at_ms, why);
 }
 
 enum ch_err ch_capture_scope_delete(struct ch_db *db, struct ch_capture_scope *scope,

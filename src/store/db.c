@@ -370,6 +370,17 @@ enum ch_err ch_db_run(struct ch_db *db, struct sqlite3_stmt *stmt, struct ch_why
     return err == CH_ERR_NOT_FOUND ? CH_OK : err;
 }
 
+enum ch_err ch_db_step_int(struct ch_db *db, struct sqlite3_stmt *stmt, int64_t *value_out,
+                           struct ch_why *why)
+{
+    enum ch_err err = ch_db_step(db, stmt, why);
+    if (err)
+        return err;
+    *value_out = ch_db_int(stmt, 0);
+    ch_db_reset(stmt);
+    return CH_OK;
+}
+
 void ch_db_reset(struct sqlite3_stmt *stmt)
 {
     sqlite3_reset(stmt);

@@ -205,12 +205,7 @@ static enum ch_err find_attribution(struct ch_db *db, struct ch_key_row *row, st
     if (err || (err = ch_db_prepare(db, find, &stmt, why)))
         return err;
     bind_attribution(stmt, row);
-    err = ch_db_step(db, stmt, why);
-    if (err)
-        return err;
-    row->attribution_id = ch_db_int(stmt, 0);
-    ch_db_reset(stmt);
-    return CH_OK;
+    return ch_db_step_int(db, stmt, &row->attribution_id, why);
 }
 
 static enum ch_err insert_key(struct ch_db *db, struct ch_key_row *row, struct ch_why *why)

@@ -33,11 +33,7 @@ static enum ch_err get_int(struct ch_db *db, const char *sql, int64_t *value_out
 {
     struct sqlite3_stmt *stmt;
     enum ch_err err = ch_db_prepare(db, sql, &stmt, why);
-    if (err || (err = ch_db_step(db, stmt, why)))
-        return err;
-    *value_out = ch_db_int(stmt, 0);
-    ch_db_reset(stmt);
-    return CH_OK;
+    return err ? err : ch_db_step_int(db, stmt, value_out, why);
 }
 
 static enum ch_err apply(struct ch_db *db, int64_t version, struct ch_why *why)

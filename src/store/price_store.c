@@ -55,12 +55,7 @@ static enum ch_err find_override(struct ch_db *db, struct ch_price_override_row 
     ch_db_bind_int(stmt, 1, row->provider_id);
     ch_db_bind_text(stmt, 2, ch_span_of(row->model));
     ch_db_bind_int(stmt, 3, row->valid_from_ms);
-    err = ch_db_step(db, stmt, why);
-    if (err)
-        return err;
-    row->id = ch_db_int(stmt, 0);
-    ch_db_reset(stmt);
-    return CH_OK;
+    return ch_db_step_int(db, stmt, &row->id, why);
 }
 
 static enum ch_err upsert_override(struct ch_db *db, const struct ch_price_override_row *row,
@@ -165,11 +160,7 @@ enum ch_err ch_price_override_revision(struct ch_db *db, int64_t *revision_out, 
     static const char sql[] = "SELECT ifnull(max(seq), 0) FROM audit WHERE object_kind = 'price'";
     struct sqlite3_stmt *stmt;
     enum ch_err err = ch_db_prepare(db, sql, &stmt, why);
-    if (err || (err = ch_db_step(db, stmt, why)))
-        return err;
-    *revision_out = ch_db_int(stmt, 0);
-    ch_db_reset(stmt);
-    return CH_OK;
+    return err ? err : ch_db_step_int(db, stmt, revision_out, why);
 }
 
 // ---- corrections

@@ -17,17 +17,6 @@ struct scope {
     const char *name;
 };
 
-static enum ch_err give_sum(struct ch_db *db, struct sqlite3_stmt *stmt, int64_t *nano_usd_out,
-                            struct ch_why *why)
-{
-    enum ch_err err = ch_db_step(db, stmt, why); // an aggregate: always one row
-    if (err)
-        return err;
-    *nano_usd_out = ch_db_int(stmt, 0);
-    ch_db_reset(stmt);
-    return CH_OK;
-}
-
 // ---- whole hours
 
 // The hourly sums of attributions, which a CROSS JOIN looks up one after another by their index.
@@ -62,7 +51,7 @@ static enum ch_err sum_hours(struct ch_db *db, const struct scope *scope, int64_
         ch_db_bind_text(stmt, 3, ch_span_of(scope->name));
     else if (scope->kind != CH_BUDGET_OF_ALL)
         ch_db_bind_int(stmt, 3, scope->id);
-    return give_sum(db, stmt, nano_usd_out, why);
+    return ch_db_step_int(db, stmt, nano_usd_out, why);
 }
 
 // ---- rows
@@ -106,7 +95,7 @@ static enum ch_err sum_rows(struct ch_db *db, const struct scope *scope, int64_t
     ch_db_bind_int(stmt, 5, to);
     ch_db_bind_int(stmt, 6, ch_id_floor(from));
     ch_db_bind_int(stmt, 7, ch_id_floor(to + ID_AHEAD_MS));
-    return give_sum(db, stmt, nano_usd_out, why);
+    return ch_db_step_int(db, stmt, nano_usd_out, why);
 }
 
 static enum ch_err sum_rows_from_id(struct ch_db *db, const struct scope *scope, int64_t from,
@@ -121,7 +110,7 @@ static enum ch_err sum_rows_from_id(struct ch_db *db, const struct scope *scope,
     bind_scope(stmt, scope);
     ch_db_bind_int(stmt, 4, first_id);
     ch_db_bind_int(stmt, 5, from);
-    return give_sum(db, stmt, nano_usd_out, why);
+    return ch_db_step_int(db, stmt, nano_usd_out, why);
 }
 
 // ---- both

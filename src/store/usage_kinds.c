@@ -100,12 +100,7 @@ static enum ch_err select_text(struct ch_db *db, struct ch_span text, int64_t *i
     if (err)
         return err;
     ch_db_bind_text(stmt, 1, text);
-    err = ch_db_step(db, stmt, why);
-    if (err)
-        return err;
-    *id_out = ch_db_int(stmt, 0);
-    ch_db_reset(stmt);
-    return CH_OK;
+    return ch_db_step_int(db, stmt, id_out, why);
 }
 
 static enum ch_err insert_text(struct ch_db *db, struct ch_span text, int64_t *id_out,
@@ -243,12 +238,7 @@ static enum ch_err find_kind(struct ch_db *db, const struct kind *kind, int64_t 
     if (err)
         return err;
     bind_kind(stmt, kind);
-    err = ch_db_step(db, stmt, why);
-    if (!err) {
-        *id_out = ch_db_int(stmt, 0);
-        ch_db_reset(stmt);
-        return CH_OK;
-    }
+    err = ch_db_step_int(db, stmt, id_out, why);
     if (err != CH_ERR_NOT_FOUND || (err = ch_db_prepare(db, insert, &stmt, why)))
         return err;
     bind_kind(stmt, kind);

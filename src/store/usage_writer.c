@@ -388,11 +388,7 @@ static enum ch_err read_highest_id(struct ch_db *db, void *arg, struct ch_why *w
     static const char sql[] = "SELECT coalesce(max(id), 0) FROM usage";
     struct sqlite3_stmt *stmt;
     enum ch_err err = ch_db_prepare(db, sql, &stmt, why);
-    if (err || (err = ch_db_step(db, stmt, why)))
-        return err;
-    *(int64_t *)arg = ch_db_int(stmt, 0);
-    ch_db_reset(stmt);
-    return CH_OK;
+    return err ? err : ch_db_step_int(db, stmt, arg, why);
 }
 
 enum ch_err ch_usage_highest_id(struct ch_store *store, int64_t *id_out, struct ch_why *why)
