@@ -21,6 +21,16 @@ void settings_free(struct settings *settings)
     ch_zfree(settings);
 }
 
+// `*tls_out` is NULL without a certificate.
+static enum ch_err open_tls(const struct ch_tls_server_options *options, struct ch_tls **tls_out,
+                            struct ch_why *why)
+{
+    if (options->certificate[0])
+        return ch_tls_server_new(options, tls_out, why);
+    *tls_out = NULL;
+    return CH_OK;
+}
+
 enum ch_err settings_open_listener_tls(const struct ch_config_listener *listener,
                                        struct ch_tls **tls_out, struct ch_why *why)
 {
@@ -29,10 +39,7 @@ enum ch_err settings_open_listener_tls(const struct ch_config_listener *listener
                                                   .client_ca = listener->tls_client_ca,
                                                   .requires_client = listener->tls_client_auth ==
                                                                      CH_CONFIG_CLIENT_AUTH_REQUIRE};
-    if (listener->tls_certificate[0])
-        return ch_tls_server_new(&options, tls_out, why);
-    *tls_out = NULL;
-    return CH_OK;
+    return open_tls(&options, tls_out, why);
 }
 
 enum ch_err settings_open_admin_tls(const struct ch_config *config, struct ch_tls **tls_out,
@@ -41,10 +48,7 @@ enum ch_err settings_open_admin_tls(const struct ch_config *config, struct ch_tl
     const struct ch_tls_server_options options = {.certificate = config->admin_tls_certificate,
                                                   .key = config->admin_tls_key,
                                                   .client_ca = ""};
-    if (config->admin_tls_certificate[0])
-        return ch_tls_server_new(&options, tls_out, why);
-    *tls_out = NULL;
-    return CH_OK;
+    return open_tls(&options, tls_out, why);
 }
 
 enum ch_err settings_make(const struct ch_config *config, struct settings **settings_out,

@@ -28,13 +28,12 @@ bool ch_log_enabled(enum ch_log_level level)
 
 enum ch_err ch_log_level_parse(struct ch_span name, enum ch_log_level *level_out)
 {
-    for (int i = CH_LOG_DEBUG; i <= CH_LOG_ERROR; i++) {
-        if (ch_span_eq(name, ch_span_of(level_names[i]))) {
-            *level_out = (enum ch_log_level)i;
-            return CH_OK;
-        }
-    }
-    return CH_ERR_INVALID;
+    const size_t count = sizeof level_names / sizeof *level_names;
+    size_t i = ch_span_place(name, level_names, count);
+    if (i == count)
+        return CH_ERR_INVALID;
+    *level_out = (enum ch_log_level)i;
+    return CH_OK;
 }
 
 static enum ch_err append_field(struct ch_buf *line, const struct ch_log_field *field)

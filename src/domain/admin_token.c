@@ -16,12 +16,12 @@ static const char *const roles[] = {
 
 enum ch_err ch_admin_role_parse(struct ch_span name, enum ch_admin_role *role_out)
 {
-    for (size_t i = 0; i < sizeof roles / sizeof *roles; i++)
-        if (ch_span_eq(name, ch_span_of(roles[i]))) {
-            *role_out = (enum ch_admin_role)i;
-            return CH_OK;
-        }
-    return CH_ERR_INVALID;
+    const size_t count = sizeof roles / sizeof *roles;
+    size_t i = ch_span_place(name, roles, count);
+    if (i == count)
+        return CH_ERR_INVALID;
+    *role_out = (enum ch_admin_role)i;
+    return CH_OK;
 }
 
 const char *ch_admin_role_name(enum ch_admin_role role)

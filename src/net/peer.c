@@ -313,6 +313,7 @@ static void read_once(struct ch_peer *peer)
     }
 }
 
+// What still comes is thrown away as it is: no session need decode it.
 static void drain(struct ch_peer *peer)
 {
     size_t got = 0;

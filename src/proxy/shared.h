@@ -447,9 +447,9 @@ struct denial {
     bool closes;            // the connection cannot be trusted, or holds an unread body
 };
 // Answers and ends the exchange with `reason`.
-CH_COLD void respond_unaccounted(struct exchange *x, bool closes); // 503: its usage has no place
 CH_COLD void respond_denial(struct exchange *x, const struct denial *denial,
                             enum ch_end_reason reason);
+CH_COLD void respond_unaccounted(struct exchange *x, bool closes); // 503: its usage has no place
 // The parser's verdict on a broken head: there is no exchange yet.
 CH_COLD void respond_parse_error(struct client *c, const struct ch_http1_error *error);
 // healthz, readyz, /chaperone/v1/…; true when the path was one of them (answered).

@@ -83,9 +83,7 @@ static enum ch_sandbox_var find_var(struct ch_span name)
         [CH_VAR_SRT] = "srt",
         [CH_VAR_VTT] = "vtt",
     };
-    size_t var = 0;
-    while (var < CH_SANDBOX_VARS && !ch_span_eq(name, ch_span_of(names[var])))
-        var++;
+    size_t var = ch_span_place(name, names, CH_SANDBOX_VARS);
     CH_ASSERT(var < CH_SANDBOX_VARS);
     return (enum ch_sandbox_var)var;
 }

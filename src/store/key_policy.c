@@ -15,12 +15,12 @@ const char *ch_on_client_abort_name(enum ch_on_client_abort choice)
 
 enum ch_err ch_on_client_abort_parse(struct ch_span name, enum ch_on_client_abort *out)
 {
-    for (unsigned i = 0; i < sizeof abort_names / sizeof *abort_names; i++)
-        if (ch_span_eq(name, ch_span_of(abort_names[i]))) {
-            *out = (enum ch_on_client_abort)i;
-            return CH_OK;
-        }
-    return CH_ERR_INVALID;
+    const size_t count = sizeof abort_names / sizeof *abort_names;
+    size_t i = ch_span_place(name, abort_names, count);
+    if (i == count)
+        return CH_ERR_INVALID;
+    *out = (enum ch_on_client_abort)i;
+    return CH_OK;
 }
 
 // ---- checks

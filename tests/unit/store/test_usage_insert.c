@@ -20,7 +20,7 @@ static size_t resident(void)
     size_t extent = malloc_usable_size(usage_insert) / page - 1; // whole ones
     uintptr_t first = ((uintptr_t)usage_insert + page - 1) / page * page;
     assert_in_range(extent, 1, sizeof pages);
-    assert_int_equal(mincore((void *)first, extent * page, pages), 0); // NOLINT: an address
+    assert_int_equal(mincore((void *)first, extent * page, pages), 0);
     for (size_t i = 0; i < extent; i++)
         count += pages[i] & 1;
     return count;
